@@ -58,6 +58,9 @@ interface Common<K extends string, S extends State<K>> {
   /** What tables and files call it. */
   readonly name: string;
 
+  /** Shown in tables. */
+  readonly rank?: number;
+
   /**
    * Numbers that would be trained for an `[m, n]` weight. A weight for which that is no fewer than m n is not
    * attached: it is left to `rest`, or trained as it is when a rule names it. Left out: every weight is taken.

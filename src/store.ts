@@ -18,6 +18,10 @@ export class Store {
     return this.sections.get(section) ?? NOTHING;
   }
 
+  has(section: string): boolean {
+    return this.sections.has(section);
+  }
+
   /** Writes tensors under their keys: makes the variables the first time, assigns to them afterwards. */
   put(section: string, tensors: Named): void {
     const variables = this.sections.get(section) ?? {};

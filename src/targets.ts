@@ -63,6 +63,11 @@ export class Plan {
     return decision;
   }
 
+  /** Whether this weight is trained at all. */
+  trains(variable: Variable): boolean {
+    return this.decide(variable).treatment !== 'freeze';
+  }
+
   /**
    * Throws when a rule matches none of the weights, or nothing would be trained. Asked once, for the weights of the
    * first step: a later step may well bring fewer.
@@ -75,7 +80,7 @@ export class Plan {
         throw new Error(`targets: the rule ${rule.text} matches no weight. ${seen}`);
       }
     }
-    if (variables.every(v => this.decide(v).treatment === 'freeze')) {
+    if (!variables.some(v => this.trains(v))) {
       throw new Error(
         this.rules
           ? `targets: every weight is frozen, so nothing would be trained. ${seen}`

@@ -2,6 +2,7 @@ import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {concat, matMul, mul, sub, transpose, zeros} from '@tensorflow/tfjs-core';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
+import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
 
@@ -23,13 +24,10 @@ export interface LoraOptions {
  * Sources: arXiv:2106.09685; as a projection of the gradient: seed 002, sections 3 and 4.
  */
 export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): Additive<'a' | 'b'> => {
+  expectOptions('lora', options, ['rank', 'alpha', 'rankStabilised', 'init']);
   const {rank = 8, alpha = rank, rankStabilised = false, init = kaiming()} = options;
-  if (!Number.isInteger(rank) || rank < 1) {
-    throw new RangeError(`lora: rank must be a whole number of at least 1, not ${String(rank)}`);
-  }
-  if (!Number.isFinite(alpha) || alpha === 0) {
-    throw new RangeError(`lora: alpha must be a finite number other than 0, not ${String(alpha)}`);
-  }
+  expectNumber('lora: rank', rank, 'a whole number of at least 1', r => Number.isInteger(r) && r >= 1);
+  expectNumber('lora: alpha', alpha, 'a number other than 0', a => a !== 0);
   if (typeof init !== 'function') {
     throw new TypeError('lora: init must be a function such as kaiming() or (start) => ({a, b})');
   }
@@ -49,6 +47,7 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
 
   return {
     name: 'lora',
+    rank,
     trained: ([m, n]) => rank * (m + n),
     init: start,
     delta: ({factors: {a, b}, frozen: {a0, b0}}) => {
