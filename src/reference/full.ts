@@ -1,15 +1,15 @@
-/** Full training in the clothes of a parametrization: Delta = D, so that any optimizer acts on W itself. */
+/** Full training in the clothes of a parametrization: W = W0 + D, so that an optimizer acts on W itself. */
 import {formula} from './formula.js';
 import {copy, type Matrix} from './matrix.js';
 import type {Parametrization} from './parametrization.js';
 
-/** `d` [m, n]: all of the change, W = W0 + D. */
-export type FullFactors = {d: Matrix};
+/** `delta` [m, n]: all of the change. */
+export type FullFactors = {delta: Matrix};
 
 const liftFormula = formula('D1 - D');
 
 export const full: Parametrization<FullFactors> = {
-  delta: ({d}) => copy(d),
-  pullback: (_, gradient) => ({d: copy(gradient)}),
-  lift: ({d}, next) => liftFormula({D1: next.d, D: d}),
+  delta: ({delta}) => copy(delta),
+  pullback: (_, gradient) => ({delta: copy(gradient)}),
+  lift: ({delta}, next) => liftFormula({D: delta, D1: next.delta}),
 };

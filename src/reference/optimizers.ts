@@ -145,7 +145,10 @@ export interface AdadeltaOptions {
   epsilon?: number;
 }
 
-/** Adadelta (arXiv:1212.5701). tfjs divides by the mean square before this gradient joins it; the paper, after. */
+/**
+ * Adadelta (arXiv:1212.5701), as tfjs has it: divided by the mean square before this gradient joins it, where the
+ * paper divides after. From a = u = 0 this keeps a = u for ever, so d = g: tfjs's Adadelta is SGD, whatever rho is.
+ */
 export function adadelta({learningRate, rho = 0.95, epsilon = 1e-7}: AdadeltaOptions): Optimizer {
   const text = `
     d = sqrt(u + epsilon) ./ sqrt(a + epsilon) .* g

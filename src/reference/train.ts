@@ -1,4 +1,7 @@
-/** The same training twice: seen from the optimizer, which holds W, and seen from the layer, which holds the factors. */
+/**
+ * The same training twice: seen from the optimizer, which holds W, and from the layer, which holds the factors.
+ * That both give the same W (seed 002, section 3) is the idea of this library.
+ */
 import {clipByGlobalNorm} from './clip.js';
 import {formula} from './formula.js';
 import type {Matrix} from './matrix.js';
@@ -69,14 +72,11 @@ export function trainLayer<F extends Factors>(run: LayerRun<F>): Trained<F> {
 }
 
 /** One step of every factor, each by its own optimizer, after clipping all gradients together. */
-function stepper<F extends Factors>({
-  factors,
-  optimizer,
-  clipNorm = Infinity,
-}: Run<F>): (theta: F, g: F) => F {
+function stepper<F extends Factors>(run: Run<F>): (theta: F, gradients: F) => F {
+  const {factors, optimizer, clipNorm = Infinity} = run;
   const optimizers = new Map(Object.keys(factors).map(name => [name as keyof F, optimizer(name)]));
-  return (theta, g) => {
-    const clipped = clipNorm === Infinity ? g : clipByGlobalNorm(g, clipNorm);
+  return (theta, gradients) => {
+    const clipped = clipNorm === Infinity ? gradients : clipByGlobalNorm(gradients, clipNorm);
     return mapFactors(theta, (factor, name) => optimizers.get(name)!.step(factor, clipped[name]!));
   };
 }

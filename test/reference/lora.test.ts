@@ -17,7 +17,7 @@ import {
   maxDifference,
   quadratic,
   randomMatrix,
-  rankStabilizedScale,
+  rankStabilisedScale,
   sgdUpdate,
   symmetricWeight,
   toArray,
@@ -65,7 +65,7 @@ function tangent<F extends Factors>(p: Parametrization<F>, theta: F, v: F) {
 describe('scales', () => {
   it('are alpha / r and alpha / sqrt(r)', () => {
     expect(classicScale(16, 4)).toBe(4);
-    expect(rankStabilizedScale(16, 4)).toBe(8);
+    expect(rankStabilisedScale(16, 4)).toBe(8);
   });
 });
 
@@ -111,7 +111,7 @@ describe.each(shapes)('LoRA on [%i, %i] at rank %i', (...shape) => {
   it('O1: the pullback is the adjoint of the tangent map', () => {
     for (const [parametrization, at, v] of [
       [p, theta, next],
-      [full, {d: g}, {d: h}],
+      [full, {delta: g}, {delta: h}],
     ] as [Parametrization<Factors>, Factors, Factors][]) {
       const [left, right] = [
         inner(w0, tangent(parametrization, at, v)),
@@ -218,12 +218,12 @@ describe('gradients of a loss', () => {
 });
 
 describe('full', () => {
-  const d = randomMatrix([3, 2], generator(7));
+  const delta = randomMatrix([3, 2], generator(7));
   const g = randomMatrix([3, 2], generator(8));
 
   it('is the identity: idempotent, and no gradient is lost', () => {
-    expect(maxDifference(full.pullback({d}, g).d, g)).toBe(0);
-    expect(maxDifference(full.delta({d}), d)).toBe(0);
-    expect(maxDifference(full.lift({d}, {d: g}), minus({P: g, Q: d}))).toBe(0);
+    expect(maxDifference(full.pullback({delta}, g).delta, g)).toBe(0);
+    expect(maxDifference(full.delta({delta}), delta)).toBe(0);
+    expect(maxDifference(full.lift({delta}, {delta: g}), minus({P: g, Q: delta}))).toBe(0);
   });
 });

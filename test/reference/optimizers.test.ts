@@ -5,6 +5,7 @@ import {
   adagrad,
   adam,
   adamax,
+  formula,
   fromRows,
   generator,
   matrix,
@@ -86,6 +87,12 @@ describe('against TensorFlow.js, 50 steps, float32', () => {
     expect(compare(ours(), theirs(), gradients)).toBeLessThan(1e-5);
   });
 
+  it("adagrad, gradients as small as the root of tfjs's own epsilon", () => {
+    const small = gradients.map(g => formula('k * g')({k: 1e-4, g}));
+    const ours = adagrad({learningRate: 0.1, initialAccumulatorValue: 0});
+    expect(compare(ours, tf.train.adagrad(0.1, 1e-30), small)).toBeLessThan(1e-5);
+  });
+
   it('rmsprop, centered', () => {
     const ours = rmsprop({learningRate: 0.02, momentum: 0.3, epsilon: 1e-3, centered: true});
     const theirs = tf.train.rmsprop(0.02, 0.9, 0.3, 1e-3, true);
@@ -139,8 +146,24 @@ describe('a step by hand', () => {
     expect(twice(optimizer)).toBeCloseTo(1 - 0.1 - 0.2 / Math.sqrt(8), 14);
   });
 
+  it('adagrad from 0, epsilon 5: sqrt(4 + 5), then sqrt(8 + 5)', () => {
+    const optimizer = adagrad({learningRate: 0.3, initialAccumulatorValue: 0, epsilon: 5});
+    expect(twice(optimizer)).toBeCloseTo(1 - 0.2 - 0.6 / Math.sqrt(13), 14);
+  });
+
   it('adadelta, rho 0.5, epsilon 1: d = 2 from a = u = 0, then d = 2 from a = u = 2', () => {
     expect(twice(adadelta({learningRate: 0.1, rho: 0.5, epsilon: 1}))).toBeCloseTo(0.6, 14);
+  });
+
+  it("tfjs's adadelta is SGD: a = u at every step, so that rho and epsilon cancel", () => {
+    const [one, other] = [adadelta({learningRate: 0.1, rho: 0.3, epsilon: 0.01}), sgd({learningRate: 0.1})];
+    const numbers = generator(24);
+    let [p, q] = [theta, theta];
+    for (let k = 0; k < 50; k++) {
+      const slope = randomMatrix([1, 1], numbers);
+      [p, q] = [one.step(p, slope), other.step(q, slope)];
+    }
+    expect(maxDifference(p, q)).toBeLessThan(1e-14);
   });
 
   it('decoupled decay towards 3: 1 - 0.1 * 2 - 0.1 * 0.5 * (1 - 3)', () => {

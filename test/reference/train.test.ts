@@ -104,7 +104,7 @@ describe.each(optimizers)('%s', (_, optimizer) => {
       weight: problem.weight,
       gradient: problem.gradient,
       parametrization: full,
-      factors: {d: zeros([m, n])},
+      factors: {delta: zeros([m, n])},
       optimizer,
       steps,
     });
