@@ -229,7 +229,7 @@ export class WholeWeight implements Attachment {
 }
 
 /** Adds gradients to the sums an attachment keeps between steps. */
-export function accumulate({store}: Attachment, grads: Named): void {
+export function addToSums({store}: Attachment, grads: Named): void {
   const sums = store.get('sums');
   if (isEmpty(sums)) store.put('sums', grads);
   else

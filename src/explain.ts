@@ -1,6 +1,6 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import {backend} from '@tensorflow/tfjs-core';
-import type {Inners} from './inner.js';
+import type {Inners} from './inners.js';
 import type {Roster} from './roster.js';
 import {matrixShape, type Plan} from './targets.js';
 

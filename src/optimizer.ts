@@ -1,49 +1,30 @@
 import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
+import {dispose, engine, Optimizer, type serialization} from '@tensorflow/tfjs-core';
 import {
-  abs,
-  addN,
-  dispose,
-  div,
-  engine,
-  max,
-  maximum,
-  minimum,
-  mul,
-  Optimizer,
-  type serialization,
-  sqrt,
-  square,
-  stack,
-  sub,
-  sum,
-  tidy,
-} from '@tensorflow/tfjs-core';
-import {
-  accumulate,
+  addToSums,
   type Attachment,
   describe,
   disposeProjection,
   type Projection,
   takeMean,
 } from './attachment.js';
+import {type DenseGradients, type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
 import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
-import {Inners, type InnersConfig, type InnerSource} from './inner.js';
-import {areAllFinite, canRead, expectMovable, findNonFinite} from './inspect.js';
+import {Inners, type InnersConfig, type InnerSource} from './inners.js';
+import {canRead, expectMovable, findNonFinite} from './inspect.js';
 import type {Parametrization} from './parametrization.js';
 import {fromJson, toJson} from './recipe.js';
 import {Roster} from './roster.js';
 import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
+import {type FactorGradients, stepFactors} from './step.js';
 import type {Variables} from './store.js';
 import {matrixShape, Plan} from './targets.js';
-import {clones, mapValues, type Named} from './tensors.js';
+import {clones, mapValues} from './tensors.js';
 
-type Gradients = Parameters<Optimizer['applyGradients']>[0];
-type Captured = readonly [weight: Variable, gradient: Tensor];
 type Projected = Map<Attachment, Projection>;
-type FactorGradients = ReadonlyMap<Attachment, Named>;
 
 /**
  * Trains the weights of any TensorFlow.js model through a few factors:
@@ -97,18 +78,15 @@ export class ProjectedOptimizer extends Optimizer {
    */
   override minimize(f: () => Scalar, returnCost = false, varList?: Variable[]): Scalar | null {
     this.expectAlive();
-    const weights = [
-      ...new Set(varList ?? Object.values(engine().registeredVariables).filter(v => v.trainable)),
-    ];
+    const weights = varList ?? Object.values(engine().registeredVariables).filter(v => v.trainable);
     this.plan.check(weights);
     // What is frozen needs no gradient.
-    const trained = weights.filter(weight => this.plan.trains(weight));
-    const {value, grads} = this.computeGradients(f, trained);
+    const {value, grads} = this.computeGradients(
+      f,
+      weights.filter(weight => this.plan.trains(weight)),
+    );
     try {
-      this.take(
-        trained.flatMap(w => (grads[w.name] ? [[w, grads[w.name]!] as const] : [])),
-        true,
-      );
+      this.advance(trainedGradients(grads, this.plan), gradient => gradient.dispose());
     } catch (error) {
       value.dispose();
       throw error;
@@ -121,50 +99,35 @@ export class ProjectedOptimizer extends Optimizer {
   }
 
   /** Takes a step along gradients by variable name. They stay the caller's. */
-  override applyGradients(gradients: Gradients): void {
+  override applyGradients(gradients: HostGradients): void {
     this.expectAlive();
-    const named = Array.isArray(gradients)
-      ? gradients
-      : Object.entries(gradients).map(([name, tensor]) => ({name, tensor}));
-    const weights = named.map(({name}) => variableNamed(name));
-    this.plan.check(weights);
-    const captured = new Map<Variable, Tensor>();
-    named.forEach(({tensor}, i) => {
-      const weight = weights[i]!;
-      if (!tensor || !this.plan.trains(weight)) return;
-      if (captured.has(weight)) throw new Error(`applyGradients: two gradients for ${describe(weight)}`);
-      if (String(tensor.shape) !== String(weight.shape)) {
-        throw new Error(
-          `applyGradients: the gradient of ${describe(weight)} has the shape [${tensor.shape}]`,
-        );
-      }
-      captured.set(weight, tensor);
-    });
-    this.take([...captured], false);
+    this.plan.check(variablesOf(gradients));
+    this.advance(trainedGradients(gradients, this.plan), () => {});
   }
 
-  private take(captured: readonly Captured[], owned: boolean): void {
-    const projected = this.project(captured, owned);
+  /** One step, in the order it happens. Until all gradients are projected and found finite, nothing moves. */
+  private advance(gradients: DenseGradients, release: (gradient: Tensor) => void): void {
+    const projected = this.project(gradients, release);
     try {
-      if (!this.passes(projected)) return;
-      this.commit(projected);
-      const grads = this.accumulated(projected);
-      if (grads.size > 0) this.move(grads);
+      if (!this.mayMove(projected)) return;
+      this.attach(projected);
+      const due = this.accumulate(projected);
+      if (due.size > 0) this.move(due);
     } finally {
       projected.forEach(disposeProjection);
     }
   }
 
-  /** Projects weight by weight; an owned gradient is released before the next one is looked at. */
-  private project(captured: readonly Captured[], owned: boolean): Projected {
+  /** Projects weight by weight, each gradient released before the next; a refresh that is due comes first. */
+  private project(gradients: DenseGradients, release: (gradient: Tensor) => void): Projected {
     const refreshAt = this.pending === 0 && this.settings.refresh(this.iterations) ? this.iterations : null;
-    const attachments = this.roster.forWeights(captured.map(([weight]) => weight));
+    const attachments = this.roster.forWeights([...gradients.keys()]);
     const projected: Projected = new Map();
     try {
-      captured.forEach(([weight, gradient], i) => {
+      [...gradients].forEach(([weight, gradient], i) => {
         const operator = denseGradient(gradient, matrixShape(weight.shape));
         projected.set(attachments[i]!, attachments[i]!.project(operator, refreshAt));
-        if (owned) gradient.dispose();
+        release(gradient);
       });
       return projected;
     } catch (error) {
@@ -173,8 +136,8 @@ export class ProjectedOptimizer extends Optimizer {
     }
   }
 
-  /** Whether these gradients may move anything. */
-  private passes(projected: Projected): boolean {
+  /** Whether these gradients may move anything; throws when they must not and nobody said to skip them. */
+  private mayMove(projected: Projected): boolean {
     const {nonFinite} = this.settings;
     if (projected.size === 0) return false;
     if (nonFinite === 'ignore' || !canRead()) return true;
@@ -194,85 +157,49 @@ export class ProjectedOptimizer extends Optimizer {
     );
   }
 
-  private commit(projected: Projected): void {
+  /** Makes new attachments and refreshes real. */
+  private attach(projected: Projected): void {
     const refreshed = new Set<Variable>();
-    projected.forEach((projection, attachment) => {
-      const isNew = !this.roster.find(attachment.weight);
-      if (!isNew && projection.fresh)
-        Object.values(attachment.factors).forEach(factor => refreshed.add(factor));
-      attachment.commit(projection);
-      if (isNew) this.roster.enlist(attachment);
-    });
+    for (const [attachment, projection] of projected) {
+      if (this.roster.find(attachment.weight)) {
+        if (projection.fresh) Object.values(attachment.factors).forEach(factor => refreshed.add(factor));
+        attachment.commit(projection);
+      } else {
+        attachment.commit(projection);
+        this.roster.enlist(attachment);
+      }
+    }
     if (refreshed.size > 0 && this.settings.moments === 'reset') this.inners.reset(refreshed);
   }
 
-  /** The gradients to step along: the mean of the last `accumulate`, or none while they are being gathered. */
-  private accumulated(projected: Projected): FactorGradients {
+  /** The gradients to step along: the mean of the last few, or none while they are being gathered. */
+  private accumulate(projected: Projected): FactorGradients {
     const {accumulate: k} = this.settings;
     if (k === 1) return new Map([...projected].map(([attachment, {grads}]) => [attachment, clones(grads)]));
-    projected.forEach(({grads}, attachment) => accumulate(attachment, grads));
+    projected.forEach(({grads}, attachment) => addToSums(attachment, grads));
     this.pending = (this.pending + 1) % k;
     if (this.pending > 0) return new Map();
     const gathered = this.roster.attachments.filter(({store}) => store.has('sums'));
     return new Map(gathered.map(attachment => [attachment, takeMean(attachment, k)]));
   }
 
-  /** The verbs `step` and `lift`. Takes the gradients over. */
-  private move(grads: FactorGradients): void {
-    const before = new Map([...grads.keys()].map(attachment => [attachment, clones(attachment.factors)]));
-    const unlifted = new Set(before.keys());
+  /** Steps the factors and lifts their change into W. The gradients are used up. */
+  private move(gradients: FactorGradients): void {
+    const before = new Map([...gradients.keys()].map(attachment => [attachment, clones(attachment.factors)]));
+    const unlifted = new Map(before);
     try {
-      this.step(grads);
+      stepFactors(gradients, this.inners, this.settings, this.iterations);
       for (const [attachment, factors] of before) {
         attachment.lift(factors);
         unlifted.delete(attachment);
       }
       this.incrementIterations();
     } catch (error) {
-      // W and its factors belong together: what was not lifted did not move.
-      for (const attachment of unlifted) {
-        mapValues(before.get(attachment)!, (tensor, key) => attachment.factors[key]!.assign(tensor));
-      }
+      // W and its factors belong together: what was not lifted has not moved.
+      for (const [{factors}, old] of unlifted) mapValues(old, (tensor, key) => factors[key]!.assign(tensor));
       throw error;
     } finally {
-      dispose([...grads.values(), ...before.values()]);
-    }
-  }
-
-  private step(grads: FactorGradients): void {
-    const {learningRate, clipNorm, weightDecay} = this.settings;
-    if (learningRate) {
-      this.inners.schedule(where => {
-        const rate: unknown = learningRate(this.iterations, where);
-        expectRate(`learningRate at step ${this.iterations}`, rate);
-        return rate;
-      });
-    }
-    tidy(() => {
-      const byFactor = new Map<Variable, Tensor>();
-      grads.forEach((named, {factors}) =>
-        Object.entries(named).forEach(([key, grad]) => byFactor.set(factors[key]!, grad)),
-      );
-      if (clipNorm !== undefined) clip(byFactor, clipNorm);
-      if (weightDecay > 0) for (const attachment of grads.keys()) this.decay(attachment, weightDecay);
-      this.inners.apply(byFactor);
-    });
-    const factors = [...grads.keys()].flatMap(attachment => Object.values(attachment.factors));
-    if (this.settings.nonFinite !== 'ignore' && canRead() && !areAllFinite(factors)) {
-      this.inners.reset(new Set(factors));
-      throw new Error(
-        `the inner optimizer turned finite gradients into NaN or infinity at step ${this.iterations}; no weight was ` +
-          'moved and its moments were reset. The learning rate may be too high; a centered RMSProp does this ' +
-          'wherever a gradient is exactly zero',
-      );
-    }
-  }
-
-  /** theta <- theta - rate * decay * (theta - start): towards the base, and never through the gradient. */
-  private decay({factors, store}: Attachment, decay: number): void {
-    for (const [key, start] of Object.entries(store.get('start'))) {
-      const factor = factors[key]!;
-      factor.assign(sub(factor, mul(sub(factor, start), this.inners.rateOf(factor) * decay)));
+      dispose([...gradients.values(), ...before.values()]);
     }
   }
 
@@ -410,19 +337,4 @@ export function projected(
   options: ProjectedOptions = {},
 ): ProjectedOptimizer {
   return new ProjectedOptimizer(inner, parametrization, options);
-}
-
-/** Scales all gradients so that their joint norm is at most `clipNorm`; safe where its square would overflow. */
-function clip(gradients: Map<Variable, Tensor>, clipNorm: number): void {
-  const all = [...gradients.values()];
-  const largest = maximum(max(stack(all.map(gradient => max(abs(gradient))))), 1e-30);
-  const norm = mul(largest, sqrt(addN(all.map(gradient => sum(square(div(gradient, largest)))))));
-  const scale = minimum(1, div(clipNorm, norm));
-  for (const [factor, gradient] of gradients) gradients.set(factor, mul(gradient, scale));
-}
-
-function variableNamed(name: string): Variable {
-  const found = engine().registeredVariables[name];
-  if (found) return found;
-  throw new Error(`applyGradients: there is no variable called ${name}; was it disposed?`);
 }

@@ -1,7 +1,8 @@
 import {dispose, keep, type Variable} from '@tensorflow/tfjs-core';
 import {type Attachment, describe, type Holding, ParametrizedWeight, WholeWeight} from './attachment.js';
 import {matchSaved, type SavedWeight} from './checkpoint.js';
-import {type Inners, isGone} from './inner.js';
+import {isGone} from './inner.js';
+import type {Inners} from './inners.js';
 import {plainName, type Plan} from './targets.js';
 import {mapValues} from './tensors.js';
 
