@@ -38,6 +38,8 @@ export interface Attachment {
   /** What the inner optimizer moves; empty until the first commit. */
   readonly factors: Variables;
   readonly store: Store;
+  /** How often its base has moved. */
+  refreshes: number;
 
   /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
   project(gradient: Gradient, refreshAt: number | null): Projection;
@@ -57,6 +59,7 @@ const newStore = (name: string) => new Store(`tfjs-lora/${++count}/${name}`);
 /** A weight that moves through the factors of a parametrization. */
 export class ParametrizedWeight implements Attachment {
   readonly store: Store;
+  refreshes = 0;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -99,6 +102,7 @@ export class ParametrizedWeight implements Attachment {
   commit({fresh}: Projection): void {
     if (!fresh) return;
     const {store, holding} = this;
+    if (!isEmpty(this.factors)) this.refreshes++;
     tidy(() => {
       // From the first refresh on, the base of the moment is not the weight before training.
       if (holding.keepBase && !isEmpty(this.factors) && !store.get('base')['first']) {
@@ -123,6 +127,11 @@ export class ParametrizedWeight implements Attachment {
 
   base(): Tensor {
     const {first, last} = this.store.get('base');
+    if (this.refreshes > 0 && !first) {
+      throw new Error(
+        `${describe(this.weight)} was refreshed, so its first base is known only with keepBase: true`,
+      );
+    }
     return tidy(() => {
       const base = first ?? last ?? sub(this.matrix(), calculus.phi(this.parametrization, this.state()));
       return reshape(base, this.weight.shape);
@@ -183,6 +192,7 @@ export class ParametrizedWeight implements Attachment {
 export class WholeWeight implements Attachment {
   readonly parametrization = null;
   readonly store: Store;
+  refreshes = 0;
   factors: Variables = {};
 
   constructor(

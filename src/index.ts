@@ -5,7 +5,7 @@ import {ProjectedOptimizer} from './optimizer.js';
 serialization.registerClass(ProjectedOptimizer as never);
 
 export {loraAdam, type LoraAdamOptions, loraAdamW, loraSgd, type LoraSgdOptions} from './sugar.js';
-export {projected, ProjectedOptimizer} from './optimizer.js';
+export {type Attached, projected, ProjectedOptimizer} from './optimizer.js';
 export type {InnerSource} from './inners.js';
 export type {Moments, ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';

@@ -26,6 +26,11 @@ import {clones, mapValues} from './tensors.js';
 
 type Projected = Map<Attachment, Projection>;
 
+/** A weight that is trained, as `ProjectedOptimizer.attached` lists it. */
+export type Attached = Pick<Attachment, 'weight' | 'name' | 'parametrization' | 'factors' | 'refreshes'> & {
+  readonly frozen: Variables;
+};
+
 /**
  * Trains the weights of any TensorFlow.js model through a few factors:
  *
@@ -228,6 +233,18 @@ export class ProjectedOptimizer extends Optimizer {
   /** Bytes of all that this optimizer and its inner ones hold now; the model's weights are not theirs. */
   get stateBytes(): number {
     return this.roster.bytes + this.inners.bytes + this.header.bytes;
+  }
+
+  /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
+  get attached(): readonly Attached[] {
+    return this.roster.attachments.map(({weight, name, parametrization, factors, store, refreshes}) => ({
+      weight,
+      name,
+      parametrization,
+      factors,
+      frozen: store.get('frozen'),
+      refreshes,
+    }));
   }
 
   /** The factors of a weight by name (`a`, `b`, …): live, so copy what you keep. */

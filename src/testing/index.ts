@@ -1,0 +1,1 @@
+export {checkLaws, expectLaws, type LawName, type LawOptions, type LawResult} from './laws.js';
