@@ -80,7 +80,7 @@ describe('the laws catch', () => {
       'lift',
     ],
     ['a start that is not the weight', {...p, delta: (s: State) => tf.add(p.delta(s as never), 1)}, 'start'],
-    ['a refresh that moves the weight', {...p, refresh: s => ({factors: s.factors})}, 'continuity'],
+    ['a refresh that moves the weight', {...p, refresh: (s: State) => ({factors: s.factors})}, 'continuity'],
     [
       'a pullback that forgets a factor',
       {...p, pullback: (s, g) => ({a: p.pullback!(s, g).a}) as never} as typeof p,
