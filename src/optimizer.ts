@@ -20,16 +20,23 @@ import {Roster} from './roster.js';
 import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
-import type {Variables} from './store.js';
 import {matrixShape, Plan} from './targets.js';
 import {clones, mapValues} from './tensors.js';
 
 type Projected = Map<Attachment, Projection>;
 
-/** A weight that is trained, as `ProjectedOptimizer.attached` lists it. */
-export type Attached = Pick<Attachment, 'weight' | 'name' | 'parametrization' | 'factors' | 'refreshes'> & {
-  readonly frozen: Variables;
-};
+/** A weight that is trained, and what moves it. */
+export interface Attached {
+  readonly weight: Variable;
+  /** The name it had when it was attached, without the number tfjs appends to tell equal names apart. */
+  readonly name: string;
+  /** Null for a weight that is trained as it is. */
+  readonly parametrization: Parametrization | null;
+  readonly factors: Readonly<Record<string, Variable>>;
+  readonly frozen: Readonly<Record<string, Variable>>;
+  /** How often its base has moved. */
+  readonly refreshes: number;
+}
 
 /**
  * Trains the weights of any TensorFlow.js model through a few factors:
@@ -248,7 +255,7 @@ export class ProjectedOptimizer extends Optimizer {
   }
 
   /** The factors of a weight by name (`a`, `b`, …): live, so copy what you keep. */
-  factors(weight: Variable | string): Variables {
+  factors(weight: Variable | string): Readonly<Record<string, Variable>> {
     return this.attachmentOf(weight).factors;
   }
 
