@@ -6,7 +6,6 @@ import * as tf from '@tensorflow/tfjs';
 import {projected} from 'tfjs-lora';
 import {expectLaws} from 'tfjs-lora/testing';
 
-// --8<-- the variant
 /**
  * W = W0 + C_m^T theta C_n: only the `size` x `size` slowest cosine waves over rows and columns are trained.
  * No gradient is written here: the library differentiates `delta`.
@@ -30,7 +29,6 @@ function waves({size = 4} = {}) {
       tf.matMul(tf.matMul(tf.transpose(rows), theta), columns),
   };
 }
-// --8<-- end
 
 await tf.setBackend('cpu');
 expectLaws(waves({size: 3}));

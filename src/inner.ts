@@ -51,7 +51,7 @@ export class Inner {
         `the inner optimizer must be a tf.Optimizer such as tf.train.adam(1e-3), not ${String(optimizer)}`,
       );
     }
-    if (!Number.isFinite(this.learningRate)) {
+    if ('learningRate' in optimizer && !Number.isFinite(this.learningRate)) {
       throw new TypeError(
         `the inner optimizer ${this.className} has the learning rate ${String(this.learningRate)}: give it a number`,
       );
@@ -132,7 +132,8 @@ export class Inner {
   private resetScalars(): void {
     const scalars = this.scalars();
     if (Object.keys(scalars).length === 0) return;
-    const fresh = Inner.build(this.config);
+    const cls = this.optimizer.constructor as typeof Optimizer;
+    const fresh = new Inner(cls.fromConfig(cls as never, this.optimizer.getConfig()) as unknown as Optimizer);
     for (const [key, scalar] of Object.entries(fresh.scalars())) scalars[key]?.assign(scalar as never);
     fresh.dispose();
   }

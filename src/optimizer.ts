@@ -335,7 +335,7 @@ export class ProjectedOptimizer extends Optimizer {
 
   private attachmentOf(weight: Variable | string): Attachment {
     const attachment = this.roster.attachments.find(a =>
-      typeof weight === 'string' ? a.weight.name === weight : a.weight === weight,
+      typeof weight === 'string' ? a.weight.name === weight || a.name === weight : a.weight === weight,
     );
     if (attachment) return attachment;
     const known =
