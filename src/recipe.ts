@@ -1,3 +1,5 @@
+import {isParametrization} from './targets.js';
+
 /**
  * A value that remembers the call that made it, so that it can be written to a file and made again.
  *
@@ -38,9 +40,7 @@ export function toJson(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(item => toJson(item) ?? null);
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return {$yours: 'an object'};
-  if (Object.values(value).some(member => typeof member === 'function')) {
-    return {$yours: 'an object with functions'};
-  }
+  if (isParametrization(value)) return {$yours: 'a parametrization'};
   return Object.fromEntries(
     Object.entries(value)
       .map(([key, member]) => [key, toJson(member)])
