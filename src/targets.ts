@@ -9,8 +9,9 @@ export interface WeightInfo {
 
 /**
  * Which weights a rule means:
- * a RegExp tested on the name, with and without the `_1` that tfjs gives a second weight of that name; a string, or several, that is the name or whole segments of it
- * (`'block0/attention'` means `block0/attention/query/kernel` too); or a predicate.
+ * a RegExp tested on the name, with and without the `_1` that tfjs gives a second weight of that name; a string, or
+ * several, that is the name or whole segments of it (`'block0/attention'` means `block0/attention/query/kernel`
+ * too); or a predicate.
  */
 export type Pattern = RegExp | string | readonly string[] | ((weight: WeightInfo) => boolean);
 
