@@ -28,23 +28,27 @@ export interface Checkpoint {
   inners: readonly (InnerState | null)[];
 }
 
-/** Counters and layout as two kept tensors, remade at every save so that saving leaks nothing. */
+/** Counters and layout as two kept tensors, remade when they change, so that saving leaks nothing. */
 export class Header {
   private iter: Tensor | undefined;
   private layout: Tensor | undefined;
+  private written = '';
 
   constructor() {
     this.write(0, null);
   }
 
   write(steps: number, layout: unknown): [iter: Tensor, layout: Tensor] {
-    this.dispose();
-    this.iter = keep(scalar(steps, 'int32'));
     // JSON escaped to ASCII, a character an int32: every backend and file format carries it.
     const text = JSON.stringify(layout).replace(
       /[\u007f-\uffff]/g,
       c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
     );
+    // Another save may still be reading the ones there are.
+    if (this.iter && this.layout && this.written === `${steps} ${text}`) return [this.iter, this.layout];
+    this.dispose();
+    this.written = `${steps} ${text}`;
+    this.iter = keep(scalar(steps, 'int32'));
     this.layout = keep(
       tensor1d(
         Int32Array.from(text, c => c.charCodeAt(0)),
