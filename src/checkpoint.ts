@@ -137,11 +137,13 @@ export async function unpack(list: NamedTensors): Promise<Checkpoint> {
 
 /**
  * For every weight, which saved one it is: by its exact name, by its name without the number that tfjs appends when
- * a model is loaded again, or, when no name is known at all, by order, as tfjs's own optimizers do.
+ * a model is loaded again, or, when no name is known at all, by order, as tfjs's own optimizers do. By order only
+ * with `byOrder`: where some of the saved ones are bound already, a weight of an unknown name is a new one.
  */
 export function matchSaved(
   weights: readonly {name: string}[],
   saved: readonly SavedWeight[],
+  byOrder: boolean,
 ): (SavedWeight | undefined)[] {
   const free = new Set(saved);
   const claim = (test: (candidate: SavedWeight) => boolean) => {
@@ -149,9 +151,14 @@ export function matchSaved(
     if (found) free.delete(found);
     return found;
   };
-  const exact = weights.map(({name}) => claim(candidate => candidate.weight === name));
-  const named = weights.map(
-    ({name}, i) => exact[i] ?? claim(candidate => plainName(candidate.weight) === plainName(name)),
-  );
-  return named.some(found => found) ? named : weights.map((_, i) => saved[i]);
+  const ways: ((weight: string, name: string) => boolean)[] = [
+    (weight, name) => weight === name,
+    (weight, name) => weight === plainName(name),
+    (weight, name) => plainName(weight) === plainName(name),
+  ];
+  const found: (SavedWeight | undefined)[] = weights.map(() => undefined);
+  for (const same of ways) {
+    weights.forEach(({name}, i) => (found[i] ??= claim(candidate => same(candidate.weight, name))));
+  }
+  return byOrder && !found.some(match => match) ? weights.map((_, i) => saved[i]) : found;
 }
