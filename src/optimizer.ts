@@ -290,13 +290,19 @@ export class ProjectedOptimizer extends Optimizer {
    */
   override async setWeights(weights: NamedTensors): Promise<void> {
     this.expectAlive();
-    const {steps, pending, weights: saved, inners} = await unpack(weights);
-    this.roster.dispose();
-    this.inners.forget();
-    this.roster.restore(saved);
-    this.inners.restore(inners);
-    this.iterations_ = steps;
-    this.pending = pending;
+    // Handles of our own: the tensors may be this optimizer's, and are disposed below then.
+    const own = weights.map(({name, tensor}) => ({name, tensor: tensor.clone()}));
+    try {
+      const {steps, pending, weights: saved, inners} = await unpack(own);
+      this.roster.dispose();
+      this.inners.forget();
+      this.roster.restore(saved);
+      this.inners.restore(inners);
+      this.iterations_ = steps;
+      this.pending = pending;
+    } finally {
+      dispose(own.map(({tensor}) => tensor));
+    }
   }
 
   /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */

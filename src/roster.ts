@@ -91,7 +91,7 @@ export class Roster {
   private bindSaved(weights: readonly Variable[]): void {
     const waiting = this.places.filter((entry): entry is SavedWeight => !isAttachment(entry));
     if (waiting.length === 0 || weights.length === 0) return;
-    const matches = matchSaved(weights, waiting);
+    const matches = matchSaved(weights, waiting, this.byWeight.size === 0);
     weights.forEach((weight, i) => {
       const saved = matches[i];
       if (!saved) return;
