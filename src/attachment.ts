@@ -5,7 +5,7 @@ import type {Fresh, Gradient, Parametrization} from './parametrization.js';
 import {splitSeed} from './random.js';
 import {Store, type Variables} from './store.js';
 import {matrixShape} from './targets.js';
-import {clones, isEmpty, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
+import {clones, isEmpty, mapValues, type Named, reshaped, sumOfSquares, tidied} from './tensors.js';
 
 /** How the weights of one optimizer are held. */
 export interface Holding {
@@ -108,7 +108,7 @@ export class ParametrizedWeight implements Attachment {
       if (holding.keepBase && !isEmpty(this.factors) && !store.get('base')['first']) {
         store.put('base', {first: store.get('base')['last']!});
       }
-      if (this.needsBase) store.put('base', {last: this.matrix()});
+      if (this.needsBase) store.put('base', {last: this.weight});
       store.put('factors', fresh.factors);
       store.put('frozen', fresh.frozen ?? {});
       if (holding.keepStart) store.put('start', fresh.factors);
@@ -117,11 +117,16 @@ export class ParametrizedWeight implements Attachment {
 
   lift(before: Named): void {
     tidy(() => {
+      const {parametrization: p, weight} = this;
       const state = this.state();
-      const moved = state.base
-        ? calculus.weightAt(this.parametrization, {...state, base: state.base})
-        : add(this.matrix(), calculus.lift(this.parametrization, {...state, factors: before}, state));
-      this.weight.assign(reshape(moved, this.weight.shape));
+      if (calculus.isComposed(p)) {
+        weight.assign(reshaped(calculus.phi(p, state), weight.shape));
+        return;
+      }
+      // From a base that is kept, W has no rounding of earlier steps in it.
+      const from = this.store.get('base')['last'] ?? weight;
+      const change = from === weight ? calculus.lift(p, {...state, factors: before}, state) : p.delta(state);
+      weight.assign(add(from, reshape(change, weight.shape)));
     });
   }
 
@@ -133,8 +138,9 @@ export class ParametrizedWeight implements Attachment {
       );
     }
     return tidy(() => {
-      const base = first ?? last ?? sub(this.matrix(), calculus.phi(this.parametrization, this.state()));
-      return reshape(base, this.weight.shape);
+      const kept = first ?? last;
+      if (kept) return kept.clone();
+      return sub(this.weight, reshape(calculus.phi(this.parametrization, this.state()), this.weight.shape));
     });
   }
 
@@ -179,8 +185,9 @@ export class ParametrizedWeight implements Attachment {
   }
 
   private state(): calculus.HeldState {
-    const base = this.store.get('base')['last'] as Tensor | undefined;
-    return {factors: this.factors, frozen: this.store.get('frozen'), ...(base && {base: base as Tensor2D})};
+    const base = this.store.get('base')['last'];
+    const state = {factors: this.factors, frozen: this.store.get('frozen')};
+    return base ? {...state, base: reshape(base, this.shape) as Tensor2D} : state;
   }
 
   private matrix(): Tensor2D {

@@ -5,7 +5,7 @@ import type {ProjectedOptimizer} from '../optimizer.js';
 import type {Parametrization} from '../parametrization.js';
 import {fromJson, toJson} from '../recipe.js';
 import {matrixShape, plainName} from '../targets.js';
-import type {Named} from '../tensors.js';
+import {type Named, reshaped} from '../tensors.js';
 import {decodeSafetensors, encodeSafetensors, type Float32Entry} from './safetensors.js';
 
 /**
@@ -94,5 +94,5 @@ function mergedWeight(weight: Variable, json: unknown, factors: Named, frozen: N
   if (json === null) return factors['weight']!.clone();
   const parametrization = fromJson(json, 'parametrization') as Parametrization;
   const base = reshape(weight, matrixShape(weight.shape)) as Tensor2D;
-  return reshape(calculus.weightAt(parametrization, {factors, frozen, base}), weight.shape);
+  return reshaped(calculus.weightAt(parametrization, {factors, frozen, base}), weight.shape);
 }
