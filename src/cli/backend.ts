@@ -38,6 +38,8 @@ async function start({module, registered}: Candidate): Promise<boolean> {
  * @throws UsageError if the named backend is unknown or does not start; it lists those that do
  */
 export async function chooseBackend(asked?: string): Promise<{name: string; note: string}> {
+  // Keeps the cpu backend from advertising another one on the console.
+  tf.enableProdMode();
   const choice = candidates.filter(({name}) => asked === undefined || name === asked);
   if (choice.length === 0) {
     const names = candidates.map(({name}) => name).join(', ');

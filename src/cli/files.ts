@@ -10,16 +10,18 @@ import {UsageError} from './usage-error.js';
  * @throws UsageError if a folder cannot be made or written to; nothing is left behind then
  */
 export function writeFiles(files: Record<string, string | Uint8Array>): void {
-  const moves = Object.keys(files).map(path => ({path, temporary: `${path}.${process.pid}.tmp`}));
+  const written: {path: string; temporary: string}[] = [];
   try {
-    for (const {path, temporary} of moves) {
+    for (const [path, content] of Object.entries(files)) {
+      const temporary = `${path}.${process.pid}.tmp`;
       mkdirSync(dirname(path), {recursive: true});
-      writeFileSync(temporary, files[path]!);
+      written.push({path, temporary});
+      writeFileSync(temporary, content);
     }
-    for (const {path, temporary} of moves) renameSync(temporary, path);
+    for (const {path, temporary} of written) renameSync(temporary, path);
   } catch (error) {
-    for (const {temporary} of moves) rmSync(temporary, {force: true});
-    throw new UsageError(`cannot write ${moves[0]!.path}: ${(error as Error).message}`);
+    for (const {temporary} of written) if (existsSync(temporary)) rmSync(temporary);
+    throw new UsageError(`cannot write: ${(error as Error).message}`);
   }
 }
 

@@ -94,6 +94,37 @@ class PositionEmbedding extends tf.layers.Layer {
   }
 }
 
+/**
+ * Replaces the first half of each position's features by those of the position before: [batch, time, width]
+ * to the same. It shows every block pairs of neighbours, which attention alone learns only slowly.
+ */
+class TokenShift extends tf.layers.Layer {
+  static className = 'TokenShift';
+
+  constructor(config: {name?: string} = {}) {
+    super(config as object);
+  }
+
+  override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
+    return tf.tidy(() => {
+      const x = single(inputs) as tf.Tensor3D;
+      const width = x.shape[2];
+      const firstHalf = tf
+        .range(0, width)
+        .less(width / 2)
+        .toFloat();
+      const before = x
+        .pad([
+          [0, 0],
+          [1, 0],
+          [0, 0],
+        ])
+        .slice([0, 0, 0], x.shape);
+      return before.mul(firstHalf).add(x.mul(tf.sub(1, firstHalf)));
+    });
+  }
+}
+
 /** Multi-head attention of [query, key, value], each [batch, time, width], to bytes not after its own. */
 class CausalAttention extends tf.layers.Layer {
   static className = 'CausalAttention';
@@ -155,7 +186,7 @@ class LayerNorm extends tf.layers.Layer {
   }
 }
 
-for (const layer of [ByteEmbedding, PositionEmbedding, LayerNorm, CausalAttention]) {
+for (const layer of [ByteEmbedding, PositionEmbedding, LayerNorm, TokenShift, CausalAttention]) {
   tf.serialization.registerClass(
     layer as unknown as tf.serialization.SerializableConstructor<tf.layers.Layer>,
   );
@@ -195,19 +226,22 @@ export function byteTransformer({
   const initial = (stddev: number) => normal(stddev, ++weights);
   const dense = (name: string, units: number, inputs: number, scale = 1) =>
     tf.layers.dense({name, units, kernelInitializer: initial(scale / Math.sqrt(inputs))});
-  const norm = (name: string) => new LayerNorm({name});
+  const normed = (name: string, x: tf.SymbolicTensor) => {
+    const normal = new LayerNorm({name: `${name}/norm`}).apply(x);
+    return new TokenShift({name: `${name}/shift`}).apply(normal) as tf.SymbolicTensor;
+  };
   const add = (name: string, a: tf.SymbolicTensor, b: tf.SymbolicTensor) =>
     tf.layers.add({name}).apply([a, b]) as tf.SymbolicTensor;
 
   const bytes = tf.input({shape: [null], dtype: 'int32', name: 'bytes'});
-  const tokens = new ByteEmbedding({name: 'embedding/token', width, initializer: initial(0.02)});
-  const positions = new PositionEmbedding({name: 'embedding/position', context, initializer: initial(0.02)});
+  const tokens = new ByteEmbedding({name: 'embedding/token', width, initializer: initial(0.5)});
+  const positions = new PositionEmbedding({name: 'embedding/position', context, initializer: initial(0.2)});
   let x = positions.apply(tokens.apply(bytes)) as tf.SymbolicTensor;
   // Keeps the residual stream's variance from growing with depth.
   const residualScale = 1 / Math.sqrt(2 * blocks);
   for (let i = 0; i < blocks; i++) {
     const at = (name: string) => `block${i}/${name}`;
-    const seen = norm(at('attention/norm')).apply(x) as tf.SymbolicTensor;
+    const seen = normed(at('attention'), x);
     const [query, key, value] = ['query', 'key', 'value'].map(
       name => dense(at(`attention/${name}`), width, width).apply(seen) as tf.SymbolicTensor,
     ) as [tf.SymbolicTensor, tf.SymbolicTensor, tf.SymbolicTensor];
@@ -218,13 +252,14 @@ export function byteTransformer({
     ) as tf.SymbolicTensor;
     x = add(at('attention/add'), x, attended);
 
-    const normed = norm(at('mlp/norm')).apply(x) as tf.SymbolicTensor;
-    const up = dense(at('mlp/up'), 4 * width, width, Math.SQRT2).apply(normed) as tf.SymbolicTensor;
+    const up = dense(at('mlp/up'), 4 * width, width, Math.SQRT2).apply(
+      normed(at('mlp'), x),
+    ) as tf.SymbolicTensor;
     const active = tf.layers.reLU({name: at('mlp/relu')}).apply(up) as tf.SymbolicTensor;
     const down = dense(at('mlp/down'), width, 4 * width, residualScale).apply(active) as tf.SymbolicTensor;
     x = add(at('mlp/add'), x, down);
   }
-  const last = norm('output/norm').apply(x) as tf.SymbolicTensor;
+  const last = new LayerNorm({name: 'output/norm'}).apply(x) as tf.SymbolicTensor;
   const logits = dense('output/logits', vocabulary, width, 0.5).apply(last) as tf.SymbolicTensor;
   return tf.model({name: 'byte-lm', inputs: bytes, outputs: logits});
 }

@@ -16,7 +16,7 @@ export const pretrainHelp = `Usage: tfjs-lora pretrain [options]
 
 Pre-trains a byte-level transformer on the English prose of the installed packages' READMEs.
 
-  --steps N        steps of ${8 * contextLength} bytes (3000)
+  --steps N        steps of ${8 * contextLength} bytes (2500)
   --seed N         seed of the weights and the batches (0)
   --out FOLDER     where the model is written (examples/byte-lm)
   --backend NAME   tensorflow-gpu, tensorflow, wasm or cpu (the first that is installed)
@@ -42,7 +42,7 @@ export async function pretrain(args: string[]): Promise<void> {
   const {values} = parseArgs({
     args,
     options: {
-      steps: {type: 'string', default: '3000'},
+      steps: {type: 'string', default: '2500'},
       seed: {type: 'string', default: '0'},
       out: {type: 'string', default: fileURLToPath(new URL('../../../examples/byte-lm', import.meta.url))},
       backend: {type: 'string'},
