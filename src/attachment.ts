@@ -1,0 +1,274 @@
+import type {Scalar, Tensor, Tensor2D, Variable} from '@tensorflow/tfjs-core';
+import {add, dispose, mul, reshape, sub, tidy} from '@tensorflow/tfjs-core';
+import * as calculus from './calculus.js';
+import type {Fresh, Gradient, Parametrization} from './parametrization.js';
+import {splitSeed} from './random.js';
+import {Store, type Variables} from './store.js';
+import {matrixShape} from './targets.js';
+import {clones, isEmpty, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
+
+/** How the weights of one optimizer are held. */
+export interface Holding {
+  readonly seed: number;
+  /** Keep W0 bit for bit. */
+  readonly keepBase: boolean;
+  /** Keep where the factors started: decoupled weight decay pulls them back there. */
+  readonly keepStart: boolean;
+}
+
+/** What one gradient asks of one weight. Nothing has moved; the tensors are the caller's to dispose. */
+export interface Projection {
+  /** Factors and frozen part chosen anew: at the first gradient and at a refresh. */
+  readonly fresh: Fresh | null;
+  /** dL/dtheta by factor name. */
+  readonly grads: Named;
+  /** Sum of the squares of `grads`. */
+  readonly norm2: Scalar;
+  /** `||G||_F^2`, asked for at the first gradient only. */
+  readonly gradientNorm2: Scalar | null;
+}
+
+/** One weight bound to the way it is trained: its variables, and the rules by which they move. */
+export interface Attachment {
+  readonly weight: Variable;
+  /** The name it had when it was attached: what seeds and files go by. */
+  readonly name: string;
+  /** Null for a weight that is trained as it is. */
+  readonly parametrization: Parametrization | null;
+  /** What the inner optimizer moves; empty until the first commit. */
+  readonly factors: Variables;
+  readonly store: Store;
+
+  /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
+  project(gradient: Gradient, refreshAt: number | null): Projection;
+  /** Takes over what a projection chose anew. */
+  commit(projection: Projection): void;
+  /** Moves W as the factors have moved since `before`. */
+  lift(before: Named): void;
+  /** The weight before training, a new tensor: bit for bit with `keepBase`, to rounding without. */
+  base(): Tensor;
+  /** Throws when what was put into the store cannot belong to this weight. */
+  checkRestored(): void;
+}
+
+let count = 0;
+const newStore = (name: string) => new Store(`tfjs-lora/${++count}/${name}`);
+
+/** A weight that moves through the factors of a parametrization. */
+export class ParametrizedWeight implements Attachment {
+  readonly store: Store;
+  private readonly shape: [m: number, n: number];
+
+  constructor(
+    readonly weight: Variable,
+    readonly name: string,
+    readonly parametrization: Parametrization,
+    private readonly holding: Holding,
+  ) {
+    this.store = newStore(name);
+    this.shape = matrixShape(weight.shape);
+  }
+
+  get factors(): Variables {
+    return this.store.get('factors');
+  }
+
+  project(gradient: Gradient, refreshAt: number | null): Projection {
+    const p = this.parametrization;
+    const isNew = isEmpty(this.factors);
+    return tidied(() => {
+      const fresh = isNew
+        ? this.begin(gradient)
+        : refreshAt === null
+          ? null
+          : this.renew(gradient, refreshAt);
+      const state = fresh ? this.stateOf(fresh) : this.state();
+      let grads: Named = calculus.pullback(p, state, gradient);
+      if (p.precondition) grads = p.precondition(state as never, grads, gradient);
+      expectAlike(`${p.name} on ${describe(this.weight)}: pullback`, state.factors, grads);
+      return {
+        // Clones, because a parametrization may hand back what it was given.
+        fresh: fresh && {factors: clones(fresh.factors), frozen: clones(fresh.frozen ?? {})},
+        grads: clones(grads),
+        norm2: sumOfSquares(grads),
+        gradientNorm2: isNew ? gradient.norm2() : null,
+      };
+    });
+  }
+
+  commit({fresh}: Projection): void {
+    if (!fresh) return;
+    const {store, holding} = this;
+    tidy(() => {
+      // From the first refresh on, the base of the moment is not the weight before training.
+      if (holding.keepBase && !isEmpty(this.factors) && !store.get('base')['first']) {
+        store.put('base', {first: store.get('base')['last']!});
+      }
+      if (this.needsBase) store.put('base', {last: this.matrix()});
+      store.put('factors', fresh.factors);
+      store.put('frozen', fresh.frozen ?? {});
+      if (holding.keepStart) store.put('start', fresh.factors);
+    });
+  }
+
+  lift(before: Named): void {
+    tidy(() => {
+      const state = this.state();
+      const moved = state.base
+        ? calculus.weightAt(this.parametrization, {...state, base: state.base})
+        : add(this.matrix(), calculus.lift(this.parametrization, {...state, factors: before}, state));
+      this.weight.assign(reshape(moved, this.weight.shape));
+    });
+  }
+
+  base(): Tensor {
+    const {first, last} = this.store.get('base');
+    return tidy(() => {
+      const base = first ?? last ?? sub(this.matrix(), calculus.phi(this.parametrization, this.state()));
+      return reshape(base, this.weight.shape);
+    });
+  }
+
+  checkRestored(): void {
+    if (isEmpty(this.factors)) throw new Error(`the saved state of ${describe(this.weight)} has no factors`);
+    if (this.needsBase && !this.store.get('base')['last']) {
+      throw new Error(
+        `the saved state of ${describe(this.weight)} has no base: it was saved without keepBase`,
+      );
+    }
+    if (this.holding.keepStart && isEmpty(this.store.get('start'))) this.store.put('start', this.factors);
+    const moved = tidy(() => calculus.phi(this.parametrization, this.state()).shape);
+    if (moved.length !== 2 || moved.some((axis, i) => axis !== this.shape[i])) {
+      throw new Error(
+        `the saved state is for a weight of [${moved}], and ${describe(this.weight)} is [${this.shape}] as a matrix`,
+      );
+    }
+  }
+
+  private get needsBase(): boolean {
+    return this.holding.keepBase || calculus.isComposed(this.parametrization);
+  }
+
+  private begin(gradient: Gradient): Fresh {
+    const seed = splitSeed(this.holding.seed, this.name, 0);
+    return this.parametrization.init({weight: this.matrix(), gradient, seed});
+  }
+
+  private renew(gradient: Gradient, step: number): Fresh | null {
+    const p = this.parametrization;
+    if (!p.refresh) return null;
+    const seed = splitSeed(this.holding.seed, this.name, step);
+    const fresh = p.refresh(this.state() as never, {weight: this.matrix(), gradient, seed, step});
+    const where = `${p.name} on ${describe(this.weight)}: refresh`;
+    expectAlike(where, this.factors, fresh.factors);
+    expectAlike(`${where}, frozen part`, this.store.get('frozen'), fresh.frozen ?? {});
+    return fresh;
+  }
+
+  private stateOf({factors, frozen = {}}: Fresh): calculus.HeldState {
+    return {factors, frozen, ...(this.needsBase && {base: this.matrix()})};
+  }
+
+  private state(): calculus.HeldState {
+    const base = this.store.get('base')['last'] as Tensor | undefined;
+    return {factors: this.factors, frozen: this.store.get('frozen'), ...(base && {base: base as Tensor2D})};
+  }
+
+  private matrix(): Tensor2D {
+    return reshape(this.weight, this.shape);
+  }
+}
+
+/** A weight that the inner optimizer moves as it is: the rule 'train'. Its one factor is the weight. */
+export class WholeWeight implements Attachment {
+  readonly parametrization = null;
+  readonly store: Store;
+  factors: Variables = {};
+
+  constructor(
+    readonly weight: Variable,
+    readonly name: string,
+    private readonly holding: Holding,
+  ) {
+    this.store = newStore(name);
+  }
+
+  project(gradient: Gradient): Projection {
+    return tidied(() => {
+      const grads = {weight: reshape(gradient.dense(), this.weight.shape)};
+      const fresh = isEmpty(this.factors) ? {factors: {}} : null;
+      return {fresh, grads, norm2: sumOfSquares(grads), gradientNorm2: null};
+    });
+  }
+
+  commit({fresh}: Projection): void {
+    if (!fresh) return;
+    this.factors = {weight: this.weight};
+    if (this.keepsStart) this.store.put('start', this.factors);
+  }
+
+  /** The inner optimizer has moved the weight itself. */
+  lift(): void {}
+
+  base(): Tensor {
+    const {weight} = this.store.get('start');
+    if (weight) return weight.clone();
+    throw new Error(
+      `${describe(this.weight)} is trained as it is, so its base is known only with keepBase: true`,
+    );
+  }
+
+  checkRestored(): void {
+    this.factors = {weight: this.weight};
+    if (this.keepsStart && isEmpty(this.store.get('start'))) this.store.put('start', this.factors);
+  }
+
+  private get keepsStart(): boolean {
+    return this.holding.keepBase || this.holding.keepStart;
+  }
+}
+
+/** Adds gradients to the sums an attachment keeps between steps. */
+export function addToSums({store}: Attachment, grads: Named): void {
+  const sums = store.get('sums');
+  if (isEmpty(sums)) store.put('sums', grads);
+  else
+    tidy(() =>
+      store.put(
+        'sums',
+        mapValues(grads, (grad, key) => add(sums[key]!, grad)),
+      ),
+    );
+}
+
+/** The mean of the `k` gradients accumulated, as new tensors; the sums are gone. */
+export function takeMean({store}: Attachment, k: number): Named {
+  const mean = tidied(() => mapValues(store.get('sums'), total => mul(total, 1 / k)));
+  store.drop('sums');
+  return mean;
+}
+
+export function disposeProjection({fresh, grads, norm2, gradientNorm2}: Projection): void {
+  dispose([fresh?.factors ?? {}, fresh?.frozen ?? {}, grads, norm2, gradientNorm2 ?? {}] as never);
+}
+
+/** A weight as error messages name it. */
+export function describe(weight: Variable): string {
+  return `${weight.name} [${weight.shape}]`;
+}
+
+function expectAlike(where: string, expected: Named, given: Named): void {
+  for (const key of new Set([...Object.keys(expected), ...Object.keys(given)])) {
+    const [want, got] = [expected[key]?.shape, given[key]?.shape];
+    if (!want) throw new Error(`${where} returned '${key}', which is not there; there are ${keys(expected)}`);
+    if (!got) throw new Error(`${where} did not return '${key}'`);
+    if (String(want) !== String(got)) {
+      throw new Error(`${where} returned '${key}' of shape [${got}] where [${want}] is needed`);
+    }
+  }
+}
+
+const keys = (record: Named) =>
+  Object.keys(record)
+    .map(key => `'${key}'`)
+    .join(', ') || 'none';

@@ -1,0 +1,17 @@
+import {normal, splitSeed} from '../random.js';
+import {recipe} from '../recipe.js';
+import type {Initializer} from './initializer.js';
+
+/**
+ * Both factors away from zero: `a ~ N(0, std^2/m)`, `b ~ N(0, std^2/n)`, W = W0 - s a0 b0 + s a b.
+ * With std 1 the columns of `a` and the rows of `b` have length 1 in the mean, so that both sides of
+ * `s^2 (a a^T G + G b^T b)` weigh the same. Source: seed 002, section 4.
+ */
+export const symmetric = /* @__PURE__ */ recipe(
+  'symmetric',
+  ({std = 1}: {std?: number} = {}): Initializer =>
+    ({weight: {shape}, rank, seed}) => ({
+      a: normal([shape[0], rank], splitSeed(seed, 'a'), {std: std / Math.sqrt(shape[0])}),
+      b: normal([rank, shape[1]], splitSeed(seed, 'b'), {std: std / Math.sqrt(shape[1])}),
+    }),
+);

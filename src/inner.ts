@@ -1,0 +1,214 @@
+import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
+import {
+  engine,
+  keep,
+  serialization,
+  Tensor as TensorClass,
+  variable,
+  Variable as VariableClass,
+} from '@tensorflow/tfjs-core';
+
+type NamedTensors = Exclude<Parameters<Optimizer['applyGradients']>[0], Record<string, Tensor>>;
+
+/** What a tfjs optimizer stores per parameter: first moments, second moments, … */
+interface Slot {
+  originalName: string;
+  variable: Variable;
+}
+
+/** An inner optimizer's class and settings, as JSON. */
+export interface InnerConfig {
+  className: string;
+  config: serialization.ConfigDict;
+}
+
+/** Everything an inner optimizer remembers, as live tensors. */
+export interface InnerState {
+  iterations: number;
+  /** e.g. `accBeta1`. */
+  scalars: Record<string, Tensor>;
+  /** e.g. `accumulatedFirstMoment/3`: the slot of the parameter at position 3. */
+  slots: Record<string, Tensor>;
+}
+
+/**
+ * One tf.Optimizer and the parameters it moves.
+ *
+ * tfjs's optimizers keep their moments by position in the call. So a parameter gets a position once, for good, and
+ * every call lists all of them in the same order, with null for those that have no gradient this time.
+ *
+ * Their state is read from the instance: an own property that holds a list of `{originalName, variable}` is a list
+ * of slots, one that holds a Variable is a running scalar. That is how all seven of tfjs's optimizers store it, and
+ * the only way that also serves Adamax (whose getWeights throws) and Adam's running products bit for bit
+ * (whose setWeights computes them anew).
+ */
+export class Inner {
+  readonly parameters: (Variable | undefined)[] = [];
+
+  constructor(readonly optimizer: Optimizer) {
+    if (!(typeof optimizer?.applyGradients === 'function' && typeof optimizer.minimize === 'function')) {
+      throw new TypeError(
+        `the inner optimizer must be a tf.Optimizer such as tf.train.adam(1e-3), not ${String(optimizer)}`,
+      );
+    }
+    if (!Number.isFinite(this.learningRate)) {
+      throw new TypeError(
+        `the inner optimizer ${this.className} has the learning rate ${String(this.learningRate)}: give it a number`,
+      );
+    }
+    // MomentumOptimizer leaves a constant to the surrounding tidy, and model.fit runs every step in one.
+    for (const tensor of this.tensors()) keep(tensor);
+  }
+
+  get className(): string {
+    return this.optimizer.getClassName();
+  }
+
+  get config(): InnerConfig {
+    return {className: this.className, config: this.optimizer.getConfig()};
+  }
+
+  /** The same optimizer, newly built from its class name and settings. Its class must be registered with tfjs. */
+  static build({className, config}: InnerConfig): Inner {
+    const known = serialization.SerializationMap.getMap().classNameMap[className];
+    if (!known) {
+      throw new Error(
+        `the saved inner optimizer is a ${className}, which is not registered: ` +
+          `call tf.serialization.registerClass(${className}) before loading`,
+      );
+    }
+    const [cls, fromConfig] = known;
+    return new Inner(fromConfig(cls, config) as unknown as Optimizer);
+  }
+
+  get learningRate(): number {
+    return (this.optimizer as unknown as {learningRate: number}).learningRate;
+  }
+
+  set learningRate(rate: number) {
+    // SGD and Momentum keep a tensor that only their setter renews; the other five read the field.
+    const target = this.optimizer as unknown as {learningRate: number; setLearningRate?(rate: number): void};
+    if (target.setLearningRate) target.setLearningRate(rate);
+    else target.learningRate = rate;
+  }
+
+  /** Gives a parameter its position: the one it had before, when it is restored. */
+  add(parameter: Variable, position = this.parameters.length): void {
+    while (this.parameters.length <= position) this.parameters.push(undefined);
+    this.parameters[position] = parameter;
+  }
+
+  /** One step of every parameter that has a gradient. */
+  apply(gradients: ReadonlyMap<Variable, Tensor>): void {
+    const named = this.parameters.map(parameter => ({
+      name: parameter?.name ?? '',
+      tensor: (parameter && gradients.get(parameter)) ?? null,
+    }));
+    this.optimizer.applyGradients(named as unknown as NamedTensors);
+  }
+
+  /** Forgets the moments of these parameters; the running scalars too, when these are all there are. */
+  reset(parameters: ReadonlySet<Variable>): void {
+    const positions = this.parameters.flatMap((p, i) => (p && parameters.has(p) ? [i] : []));
+    for (const slots of Object.values(this.slotLists())) {
+      for (const i of positions) {
+        slots[i]?.variable.dispose();
+        delete slots[i]; // tfjs makes a slot it does not find
+      }
+    }
+    if (positions.length === this.parameters.length) this.resetScalars();
+  }
+
+  /** Forgets every parameter and moment. */
+  forget(): void {
+    for (const slots of Object.values(this.slotLists())) {
+      for (const slot of slots) slot?.variable.dispose();
+      slots.length = 0;
+    }
+    this.parameters.length = 0;
+    this.resetScalars();
+  }
+
+  private resetScalars(): void {
+    const scalars = this.scalars();
+    if (Object.keys(scalars).length === 0) return;
+    const fresh = Inner.build(this.config);
+    for (const [key, scalar] of Object.entries(fresh.scalars())) scalars[key]?.assign(scalar as never);
+    fresh.dispose();
+  }
+
+  /** Live tensors: copy what you keep. */
+  state(): InnerState {
+    const slots: Record<string, Tensor> = {};
+    for (const [key, list] of Object.entries(this.slotLists())) {
+      list.forEach((slot, i) => (slots[`${key}/${i}`] = slot.variable));
+    }
+    return {iterations: this.optimizer.iterations, scalars: this.scalars(), slots};
+  }
+
+  /** Takes over a state; the tensors stay the caller's. */
+  restore(state: InnerState): void {
+    (this.optimizer as unknown as {iterations_: number}).iterations_ = state.iterations;
+    const scalars = this.scalars();
+    for (const [key, tensor] of Object.entries(state.scalars)) scalars[key]?.assign(tensor as never);
+    const lists = this.slotLists();
+    for (const [key, tensor] of Object.entries(state.slots)) {
+      const [list, position] = key.split('/') as [string, string];
+      const slots = lists[list];
+      if (!slots) throw new Error(`the saved state has ${list}, which a ${this.className} does not keep`);
+      slots[Number(position)]?.variable.dispose();
+      slots[Number(position)] = {originalName: key, variable: variable(tensor, false)};
+    }
+  }
+
+  /** Bytes of the moments of one parameter. */
+  bytesOf(parameter: Variable): number {
+    const i = this.parameters.indexOf(parameter);
+    return Object.values(this.slotLists()).reduce(
+      (sum, slots) => sum + 4 * (slots[i]?.variable.size ?? 0),
+      0,
+    );
+  }
+
+  /** Bytes of everything it holds now. */
+  get bytes(): number {
+    return this.tensors().reduce((sum, tensor) => sum + 4 * tensor.size, 0);
+  }
+
+  /** Disposes the optimizer and what tfjs's own dispose leaves behind (tfjs issue 4647). */
+  dispose(): void {
+    const all = this.tensors();
+    this.optimizer.dispose();
+    for (const tensor of all) if (!tensor.isDisposed && !isGone(tensor)) tensor.dispose();
+  }
+
+  private slotLists(): Record<string, Slot[]> {
+    return this.fields((value): value is Slot[] => Array.isArray(value) && value.every(isSlot));
+  }
+
+  private scalars(): Record<string, Variable> {
+    return this.fields((value): value is Variable => value instanceof VariableClass);
+  }
+
+  private tensors(): Tensor[] {
+    return [
+      ...Object.values(this.fields((value): value is Tensor => value instanceof TensorClass)),
+      ...Object.values(this.slotLists()).flatMap(list => list.flatMap(slot => (slot ? [slot.variable] : []))),
+    ];
+  }
+
+  private fields<T>(accepts: (value: unknown) => value is T): Record<string, T> {
+    return Object.fromEntries(
+      Object.entries(this.optimizer).filter((entry): entry is [string, T] => accepts(entry[1])),
+    );
+  }
+}
+
+function isSlot(value: unknown): value is Slot {
+  return typeof value === 'object' && value !== null && (value as Slot).variable instanceof VariableClass;
+}
+
+/** Whether a variable was disposed: `isDisposed` stays false after `tf.disposeVariables()`. */
+export function isGone(tensor: Tensor): boolean {
+  return tensor instanceof VariableClass && engine().registeredVariables[tensor.name] !== tensor;
+}

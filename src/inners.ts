@@ -1,0 +1,146 @@
+import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
+import {dispose, keep} from '@tensorflow/tfjs-core';
+import {Inner, type InnerConfig, type InnerState} from './inner.js';
+import type {Where} from './schedule.js';
+import {mapValues, type Named} from './tensors.js';
+
+/** One tf.Optimizer for every factor, or a function that makes one for each. */
+export type InnerSource = Optimizer | ((where: Required<Where>) => Optimizer);
+
+/** Inner optimizers as JSON. */
+export type InnersConfig = {shared: InnerConfig} | {each: (Required<Where> & InnerConfig)[]};
+
+/** The inner optimizers of one run: one that is shared, or one for each parameter. */
+export class Inners {
+  private readonly shared: Inner | undefined;
+  private readonly each: Inner[] = [];
+  private readonly of = new Map<Variable, {inner: Inner; where: Where}>();
+  /** Saved states of inner optimizers that are not made yet, by position. */
+  private readonly saved: InnerState[] = [];
+
+  constructor(private readonly source: InnerSource) {
+    if (typeof source !== 'function') this.shared = new Inner(source);
+  }
+
+  get all(): readonly Inner[] {
+    return this.shared ? [this.shared] : this.each;
+  }
+
+  get isShared(): boolean {
+    return this.shared !== undefined;
+  }
+
+  /** Gives a parameter its inner optimizer, and its position there. */
+  add(parameter: Variable, where: Required<Where>, position: number): void {
+    if (this.shared) {
+      this.shared.add(parameter, position);
+      this.of.set(parameter, {inner: this.shared, where: {}});
+      return;
+    }
+    const inner = new Inner((this.source as Exclude<InnerSource, Optimizer>)(where));
+    inner.add(parameter);
+    this.each[position] = inner;
+    this.of.set(parameter, {inner, where});
+    const saved = this.saved[position];
+    if (!saved) return;
+    inner.restore(saved);
+    this.dropSaved(position);
+  }
+
+  /** What they remember, by position; live tensors. */
+  states(): (InnerState | null)[] {
+    if (this.shared) return [this.shared.state()];
+    const count = Math.max(this.each.length, this.saved.length);
+    return Array.from({length: count}, (_, i) => this.each[i]?.state() ?? this.saved[i] ?? null);
+  }
+
+  /** Takes over what `states` gave; the tensors stay the caller's. */
+  restore(states: readonly (InnerState | null)[]): void {
+    if (this.shared) {
+      if (states[0]) this.shared.restore(states[0]);
+      return;
+    }
+    states.forEach((state, i) => {
+      if (!state) return;
+      const keepAll = (tensors: Named) => mapValues(tensors, tensor => keep(tensor.clone()));
+      this.saved[i] = {...state, scalars: keepAll(state.scalars), slots: keepAll(state.slots)};
+    });
+  }
+
+  private dropSaved(position: number): void {
+    const saved = this.saved[position];
+    if (saved) dispose([saved.scalars, saved.slots]);
+    delete this.saved[position];
+  }
+
+  /** Makes them all as good as new. */
+  forget(): void {
+    this.shared?.forget();
+    for (const inner of this.each) inner?.dispose();
+    this.each.length = 0;
+    this.of.clear();
+    this.saved.forEach((_, i) => this.dropSaved(i));
+  }
+
+  /** Class and settings of each, as JSON. */
+  config(): InnersConfig {
+    if (this.shared) return {shared: this.shared.config};
+    const each = [...this.of.values()].map(({inner, where}) => ({...where, ...inner.config}));
+    return {each: each as (Required<Where> & InnerConfig)[]};
+  }
+
+  /** What makes the inner optimizers that `config` described. */
+  static source(config: InnersConfig): InnerSource {
+    if ('shared' in config) return Inner.build(config.shared).optimizer;
+    return ({weight, factor}) => {
+      const found = config.each.find(each => each.weight === weight && each.factor === factor);
+      if (found) return Inner.build(found).optimizer;
+      throw new Error(
+        `the inner optimizers were made by a function of yours when this was saved, and none was saved for ` +
+          `${weight}/${factor}: build the optimizer with that function again and pass it the saved weights`,
+      );
+    };
+  }
+
+  /** Moments that each trained number takes, as far as it is known. */
+  get momentsPerNumber(): number {
+    const className = this.all.find(inner => inner)?.className ?? '';
+    return {Momentum: 1, Adam: 2, Adamax: 2, RMSProp: 2, Adagrad: 1, Adadelta: 2}[className] ?? 0;
+  }
+
+  /** Sets every learning rate for the step to come. */
+  schedule(rateAt: (where: Where) => number): void {
+    const places = this.shared ? [{inner: this.shared, where: {}}] : [...this.of.values()];
+    const rates = places.map(({where}) => rateAt(where));
+    places.forEach(({inner}, i) => (inner.learningRate = rates[i]!));
+  }
+
+  rateOf(parameter: Variable): number {
+    return this.of.get(parameter)!.inner.learningRate;
+  }
+
+  apply(gradients: ReadonlyMap<Variable, Tensor>): void {
+    // One of its own sees only steps in which its parameter has a gradient, so that its bias correction is right.
+    for (const inner of this.all) {
+      if (inner && inner.parameters.some(p => p && gradients.has(p))) inner.apply(gradients);
+    }
+  }
+
+  reset(parameters: ReadonlySet<Variable>): void {
+    for (const inner of this.all) inner?.reset(parameters);
+  }
+
+  get bytes(): number {
+    return this.all.reduce((sum, inner) => sum + (inner?.bytes ?? 0), 0);
+  }
+
+  /** The moments of one parameter, in bytes. */
+  bytesOf(parameter: Variable): number {
+    return this.of.get(parameter)?.inner.bytesOf(parameter) ?? 0;
+  }
+
+  dispose(): void {
+    for (const inner of this.all) inner?.dispose();
+    this.saved.forEach((_, i) => this.dropSaved(i));
+  }
+}

@@ -1,0 +1,72 @@
+import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
+import {all, getBackend, isFinite as isFiniteEach, stack, tidy} from '@tensorflow/tfjs-core';
+import type {Attachment, Projection} from './attachment.js';
+import {describe} from './attachment.js';
+import {sumOfSquares} from './tensors.js';
+
+export type Projected = ReadonlyMap<Attachment, Projection>;
+
+/**
+ * The attachments whose projected gradients hold NaN or infinity. Reads one small tensor; more only when a sum of
+ * squares is not finite, which a huge but finite gradient can cause too.
+ */
+export function findNonFinite(projected: Projected): Attachment[] {
+  const entries = [...projected];
+  const norms = read(entries.map(([, {norm2}]) => norm2));
+  return entries
+    .filter(([, {grads}], i) => !Number.isFinite(norms[i]) && !areFinite(Object.values(grads)))
+    .map(([attachment]) => attachment);
+}
+
+/** Whether these tensors are all finite: one small read, more in doubt. */
+export function areAllFinite(variables: readonly Variable[]): boolean {
+  const norm2 = tidy(() => sumOfSquares(Object.fromEntries(variables.map((v, i) => [i, v]))));
+  const [value] = read([norm2]);
+  norm2.dispose();
+  return Number.isFinite(value) || areFinite(variables);
+}
+
+/** Throws when a weight attached by this step cannot move although its gradient is not zero. */
+export function expectMovable(projected: Projected): void {
+  const entries = [...projected].filter(([, {gradientNorm2}]) => gradientNorm2);
+  const values = read(entries.flatMap(([, {norm2, gradientNorm2}]) => [norm2, gradientNorm2!]));
+  entries.forEach(([{weight, parametrization}], i) => {
+    if (values[2 * i] === 0 && values[2 * i + 1]! > 1e-30) {
+      throw new Error(
+        `${parametrization!.name} on ${describe(weight)} starts at a dead point: its gradient is not zero, but the ` +
+          'gradient of every factor is, so nothing would ever move. Start at least one factor away from zero.',
+      );
+    }
+  });
+}
+
+/** Whether this backend can hand over a number at once. webgpu outside a browser cannot. */
+export function canRead(): boolean {
+  const name = getBackend();
+  if (unreadable.has(name)) return false;
+  if (name !== 'webgpu' || typeof OffscreenCanvas !== 'undefined') return true;
+  unreadable.add(name);
+  console.warn(
+    `tfjs-lora: the ${name} backend cannot be read synchronously here, so gradients are not checked for NaN`,
+  );
+  return false;
+}
+
+const unreadable = new Set<string>();
+
+function areFinite(tensors: readonly Tensor[]): boolean {
+  return tensors.every(tensor => {
+    const finite = tidy(() => all(isFiniteEach(tensor)));
+    const [value] = finite.dataSync();
+    finite.dispose();
+    return value === 1;
+  });
+}
+
+function read(scalars: readonly Scalar[]): Float32Array {
+  if (scalars.length === 0) return new Float32Array();
+  const stacked = tidy(() => stack([...scalars]));
+  const values = stacked.dataSync() as Float32Array;
+  stacked.dispose();
+  return values;
+}

@@ -1,0 +1,340 @@
+import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
+import {dispose, engine, Optimizer, type serialization} from '@tensorflow/tfjs-core';
+import {
+  addToSums,
+  type Attachment,
+  describe,
+  disposeProjection,
+  type Projection,
+  takeMean,
+} from './attachment.js';
+import {type DenseGradients, type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
+import {denseGradient} from './capture/gradient.js';
+import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
+import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
+import {Inners, type InnersConfig, type InnerSource} from './inners.js';
+import {canRead, expectMovable, findNonFinite} from './inspect.js';
+import type {Parametrization} from './parametrization.js';
+import {fromJson, toJson} from './recipe.js';
+import {Roster} from './roster.js';
+import {expectRate} from './schedule.js';
+import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
+import {type FactorGradients, stepFactors} from './step.js';
+import type {Variables} from './store.js';
+import {matrixShape, Plan} from './targets.js';
+import {clones, mapValues} from './tensors.js';
+
+type Projected = Map<Attachment, Projection>;
+
+/**
+ * Trains the weights of any TensorFlow.js model through a few factors:
+ *
+ *     capture   the gradient of each weight, as a linear operator
+ *     project   onto the factors: grad theta = DPhi* G       (a refresh that is due comes first, from the same G)
+ *     step      the inner optimizer moves theta
+ *     lift      W moves as Phi(theta) did
+ *
+ * Use it wherever a tf.Optimizer goes: `model.compile({optimizer: projected(tf.train.adam(1e-3), lora({rank: 8}))})`.
+ */
+export class ProjectedOptimizer extends Optimizer {
+  static get className(): string {
+    return 'ProjectedOptimizer';
+  }
+
+  private readonly settings: Settings;
+  private readonly plan: Plan;
+  private readonly inners: Inners;
+  private readonly roster: Roster;
+  private readonly header = new Header();
+  /** Gradients taken since the last step. */
+  private pending = 0;
+  private skips = 0;
+  private disposed = false;
+
+  /**
+   * @param inner A tf.Optimizer for all factors, or a function that makes one for each. Yours no longer: `dispose`
+   *     disposes it.
+   * @param parametrization How the targets move, e.g. `lora({rank: 8})`.
+   */
+  constructor(
+    inner: InnerSource,
+    private readonly parametrization: Parametrization,
+    private readonly options: ProjectedOptions = {},
+  ) {
+    super();
+    this.settings = readOptions(parametrization, options);
+    const {targets, rest, seed, keepBase, weightDecay} = this.settings;
+    this.plan = new Plan(parametrization, targets, rest);
+    this.inners = new Inners(inner);
+    this.roster = new Roster(this.plan, this.inners, {seed, keepBase, keepStart: weightDecay > 0});
+  }
+
+  /**
+   * Runs `f` once, and takes a step along the gradient of what it returns.
+   *
+   * @param f Returns the loss, a scalar.
+   * @param returnCost Whether to return the loss.
+   * @param varList The weights to look at; default: all trainable variables.
+   */
+  override minimize(f: () => Scalar, returnCost = false, varList?: Variable[]): Scalar | null {
+    this.expectAlive();
+    const weights = varList ?? Object.values(engine().registeredVariables).filter(v => v.trainable);
+    this.plan.check(weights);
+    // What is frozen needs no gradient.
+    const {value, grads} = this.computeGradients(
+      f,
+      weights.filter(weight => this.plan.trains(weight)),
+    );
+    try {
+      this.advance(trainedGradients(grads, this.plan), gradient => gradient.dispose());
+    } catch (error) {
+      value.dispose();
+      throw error;
+    } finally {
+      dispose(grads);
+    }
+    if (returnCost) return value;
+    value.dispose();
+    return null;
+  }
+
+  /** Takes a step along gradients by variable name. They stay the caller's. */
+  override applyGradients(gradients: HostGradients): void {
+    this.expectAlive();
+    this.plan.check(variablesOf(gradients));
+    this.advance(trainedGradients(gradients, this.plan), () => {});
+  }
+
+  /** One step, in the order it happens. Until all gradients are projected and found finite, nothing moves. */
+  private advance(gradients: DenseGradients, release: (gradient: Tensor) => void): void {
+    const projected = this.project(gradients, release);
+    try {
+      if (!this.mayMove(projected)) return;
+      this.attach(projected);
+      const due = this.accumulate(projected);
+      if (due.size > 0) this.move(due);
+    } finally {
+      projected.forEach(disposeProjection);
+    }
+  }
+
+  /** Projects weight by weight, each gradient released before the next; a refresh that is due comes first. */
+  private project(gradients: DenseGradients, release: (gradient: Tensor) => void): Projected {
+    const refreshAt = this.pending === 0 && this.settings.refresh(this.iterations) ? this.iterations : null;
+    const attachments = this.roster.forWeights([...gradients.keys()]);
+    const projected: Projected = new Map();
+    try {
+      [...gradients].forEach(([weight, gradient], i) => {
+        const operator = denseGradient(gradient, matrixShape(weight.shape));
+        projected.set(attachments[i]!, attachments[i]!.project(operator, refreshAt));
+        release(gradient);
+      });
+      return projected;
+    } catch (error) {
+      projected.forEach(disposeProjection);
+      throw error;
+    }
+  }
+
+  /** Whether these gradients may move anything; throws when they must not and nobody said to skip them. */
+  private mayMove(projected: Projected): boolean {
+    const {nonFinite} = this.settings;
+    if (projected.size === 0) return false;
+    if (nonFinite === 'ignore' || !canRead()) return true;
+    const bad = findNonFinite(projected);
+    if (bad.length === 0) {
+      expectMovable(projected);
+      return true;
+    }
+    if (nonFinite === 'skip') {
+      this.skips++;
+      return false;
+    }
+    throw new Error(
+      `the gradient of ${bad.map(({weight}) => describe(weight)).join(', ')} holds NaN or infinity at step ` +
+        `${this.iterations}; nothing was moved. Lower the learning rate, set clipNorm, or pass over such steps ` +
+        `with nonFinite: 'skip'`,
+    );
+  }
+
+  /** Makes new attachments and refreshes real. */
+  private attach(projected: Projected): void {
+    const refreshed = new Set<Variable>();
+    for (const [attachment, projection] of projected) {
+      if (this.roster.find(attachment.weight)) {
+        if (projection.fresh) Object.values(attachment.factors).forEach(factor => refreshed.add(factor));
+        attachment.commit(projection);
+      } else {
+        attachment.commit(projection);
+        this.roster.enlist(attachment);
+      }
+    }
+    if (refreshed.size > 0 && this.settings.moments === 'reset') this.inners.reset(refreshed);
+  }
+
+  /** The gradients to step along: the mean of the last few, or none while they are being gathered. */
+  private accumulate(projected: Projected): FactorGradients {
+    const {accumulate: k} = this.settings;
+    if (k === 1) return new Map([...projected].map(([attachment, {grads}]) => [attachment, clones(grads)]));
+    projected.forEach(({grads}, attachment) => addToSums(attachment, grads));
+    this.pending = (this.pending + 1) % k;
+    if (this.pending > 0) return new Map();
+    const gathered = this.roster.attachments.filter(({store}) => store.has('sums'));
+    return new Map(gathered.map(attachment => [attachment, takeMean(attachment, k)]));
+  }
+
+  /** Steps the factors and lifts their change into W. The gradients are used up. */
+  private move(gradients: FactorGradients): void {
+    const before = new Map([...gradients.keys()].map(attachment => [attachment, clones(attachment.factors)]));
+    const unlifted = new Map(before);
+    try {
+      stepFactors(gradients, this.inners, this.settings, this.iterations);
+      for (const [attachment, factors] of before) {
+        attachment.lift(factors);
+        unlifted.delete(attachment);
+      }
+      this.incrementIterations();
+    } catch (error) {
+      // W and its factors belong together: what was not lifted has not moved.
+      for (const [{factors}, old] of unlifted) mapValues(old, (tensor, key) => factors[key]!.assign(tensor));
+      throw error;
+    } finally {
+      dispose([...gradients.values(), ...before.values()]);
+    }
+  }
+
+  /** Learning rate of the inner optimizer; with several, of the first. */
+  get learningRate(): number {
+    return this.inners.all[0]?.learningRate ?? NaN;
+  }
+
+  set learningRate(rate: number) {
+    this.setLearningRate(rate);
+  }
+
+  /** Sets the learning rate of every inner optimizer. Throws when a schedule sets it. */
+  setLearningRate(rate: number): void {
+    expectRate('learningRate', rate);
+    if (this.settings.learningRate)
+      throw new Error('the learningRate option sets the learning rate at every step');
+    this.inners.schedule(() => rate);
+  }
+
+  /** Steps that were passed over because of a gradient that was not finite (`nonFinite: 'skip'`). */
+  get skipped(): number {
+    return this.skips;
+  }
+
+  /** Bytes of all that this optimizer and its inner ones hold now; the model's weights are not theirs. */
+  get stateBytes(): number {
+    return this.roster.bytes + this.inners.bytes + this.header.bytes;
+  }
+
+  /** The factors of a weight by name (`a`, `b`, …): live, so copy what you keep. */
+  factors(weight: Variable | string): Variables {
+    return this.attachmentOf(weight).factors;
+  }
+
+  /** The weight as it was before training, a new tensor: bit for bit with `keepBase`, else to rounding. */
+  base(weight: Variable | string): Tensor {
+    return this.attachmentOf(weight).base();
+  }
+
+  /**
+   * Prints a row per weight: what happens to it and why, how many numbers are trained, what the optimizer keeps.
+   *
+   * @param of A model, or variables; default: the weights trained so far. Works before the first step.
+   * @param print Default `console.log`; null prints nothing.
+   * @returns The rows.
+   */
+  explain(of?: Explainable, print: Printer | null = console.log): Explained[] {
+    this.expectAlive();
+    const weights = of ? weightsOf(of) : this.roster.attachments.map(({weight}) => weight);
+    return explain(weights, this.plan, this.roster, this.inners, print);
+  }
+
+  /** The state as tfjs saves it: factors, frozen parts, moments, counters. The tensors are live. */
+  override async getWeights(): Promise<NamedTensors> {
+    this.expectAlive();
+    const {iterations: steps, pending} = this;
+    return pack({steps, pending, weights: this.roster.saved(), inners: this.inners.states()}, this.header);
+  }
+
+  /**
+   * Takes over what `getWeights` gave, of this or another optimizer with the same options. The weights of the model
+   * are bound to it at the next step: by name, or by order when the model names all its weights otherwise.
+   */
+  override async setWeights(weights: NamedTensors): Promise<void> {
+    this.expectAlive();
+    const {steps, pending, weights: saved, inners} = await unpack(weights);
+    this.roster.dispose();
+    this.inners.forget();
+    this.roster.restore(saved);
+    this.inners.restore(inners);
+    this.iterations_ = steps;
+    this.pending = pending;
+  }
+
+  /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */
+  override getConfig(): serialization.ConfigDict {
+    const {parametrization, options} = this;
+    return {
+      name: JSON.stringify({inner: this.inners.config(), ...(toJson({parametrization, options}) as object)}),
+    };
+  }
+
+  static override fromConfig<T extends serialization.Serializable>(
+    cls: serialization.SerializableConstructor<T>,
+    config: serialization.ConfigDict,
+  ): T {
+    const json = JSON.parse(String(config['name'])) as {
+      inner: InnersConfig;
+      parametrization: unknown;
+      options: object;
+    };
+    const options = Object.entries(json.options).map(([key, option]) => [key, fromJson(option, key)]);
+    return new cls(
+      Inners.source(json.inner),
+      fromJson(json.parametrization, 'parametrization'),
+      Object.fromEntries(options),
+    );
+  }
+
+  /** Disposes all state, and the inner optimizers. The model keeps its weights, as they are. */
+  override dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.roster.dispose();
+    this.inners.dispose();
+    this.header.dispose();
+  }
+
+  private attachmentOf(weight: Variable | string): Attachment {
+    const attachment = this.roster.attachments.find(a =>
+      typeof weight === 'string' ? a.weight.name === weight : a.weight === weight,
+    );
+    if (attachment) return attachment;
+    const known =
+      this.roster.attachments.map(a => a.weight.name).join(', ') || 'none; weights attach at the first step';
+    throw new Error(
+      `${typeof weight === 'string' ? weight : weight.name} is not attached. Attached are: ${known}`,
+    );
+  }
+
+  private expectAlive(): void {
+    if (this.disposed) throw new Error('this ProjectedOptimizer was disposed; build a new one');
+  }
+}
+
+/**
+ * Wraps any tf.Optimizer so that it trains through a parametrization.
+ *
+ *     projected(tf.train.adam(1e-3), lora({rank: 8}), {targets: /kernel$/, rest: 'train'})
+ */
+export function projected(
+  inner: InnerSource,
+  parametrization: Parametrization,
+  options: ProjectedOptions = {},
+): ProjectedOptimizer {
+  return new ProjectedOptimizer(inner, parametrization, options);
+}

@@ -1,0 +1,26 @@
+/** Throws when `options` is not a plain object or has a key that is not in `known`, naming the near miss. */
+export function expectOptions(where: string, options: object, known: readonly string[]): void {
+  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
+    throw new TypeError(`${where}: options must be an object, not ${String(options)}`);
+  }
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue;
+    throw new TypeError(`${where}: unknown option '${key}'; it takes ${known.map(k => `'${k}'`).join(', ')}`);
+  }
+}
+
+/** Throws unless `value` is a finite number that `accepts` takes; `what` says which numbers do. */
+export function expectNumber(
+  where: string,
+  value: unknown,
+  what: string,
+  accepts: (value: number) => boolean,
+): asserts value is number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || !accepts(value)) {
+    throw new RangeError(`${where} must be ${what}, not ${describe(value)}`);
+  }
+}
+
+function describe(value: unknown): string {
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
+}

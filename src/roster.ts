@@ -1,0 +1,146 @@
+import {dispose, keep, type Variable} from '@tensorflow/tfjs-core';
+import {type Attachment, describe, type Holding, ParametrizedWeight, WholeWeight} from './attachment.js';
+import {matchSaved, type SavedWeight} from './checkpoint.js';
+import {isGone} from './inner.js';
+import type {Inners} from './inners.js';
+import {plainName, type Plan} from './targets.js';
+import {mapValues} from './tensors.js';
+
+/**
+ * Which weights are attached, in the order that the inner optimizer's moments go by. Weights are known by identity,
+ * never by position: freezing, another model or another order of variables changes nothing.
+ *
+ * Saved weights wait in their places until the weight they belong to is seen.
+ */
+export class Roster {
+  private readonly places: (Attachment | SavedWeight)[] = [];
+  private readonly byWeight = new Map<Variable, Attachment>();
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly inners: Inners,
+    private readonly holding: Holding,
+  ) {}
+
+  get attachments(): readonly Attachment[] {
+    return [...this.byWeight.values()];
+  }
+
+  find(weight: Variable): Attachment | undefined {
+    return this.byWeight.get(weight);
+  }
+
+  /** The attachment of each weight: the one it has, a saved one, or a new one that is not enlisted yet. */
+  forWeights(weights: readonly Variable[]): Attachment[] {
+    const unknown = weights.filter(weight => !this.byWeight.has(weight));
+    this.bindSaved(unknown);
+    const names = new Set(this.places.map(({name}) => name));
+    return weights.map(weight => {
+      const known = this.byWeight.get(weight);
+      if (known) return living(known);
+      // tfjs numbers equal names as models come and go; counting within this optimizer repeats from run to run.
+      let name = plainName(weight.name);
+      for (let i = 1; names.has(name); i++) name = `${plainName(weight.name)}#${i}`;
+      names.add(name);
+      return this.attachmentFor(weight, name);
+    });
+  }
+
+  /** Gives a committed attachment its place, and its factors their positions in the inner optimizer. */
+  enlist(attachment: Attachment): void {
+    this.place(attachment, this.places.length, Object.keys(attachment.factors));
+  }
+
+  /** Everything attached or waiting, as it is saved; live tensors. */
+  saved(): SavedWeight[] {
+    return this.places.map(entry => {
+      if (!isAttachment(entry)) return entry;
+      const {name, weight, factors, store} = entry;
+      return {
+        name,
+        weight: weight.name,
+        shape: weight.shape,
+        factors: Object.keys(factors),
+        tensors: store.all(),
+      };
+    });
+  }
+
+  /** Waits for the weights of these; the tensors stay the caller's. */
+  restore(saved: readonly SavedWeight[]): void {
+    for (const entry of saved) {
+      this.places.push({...entry, tensors: mapValues(entry.tensors, tensor => keep(tensor.clone()))});
+    }
+  }
+
+  get bytes(): number {
+    const tensors = this.saved().flatMap(entry => Object.values(entry.tensors));
+    return tensors.reduce((sum, tensor) => sum + 4 * tensor.size, 0);
+  }
+
+  dispose(): void {
+    for (const entry of this.places) {
+      if (isAttachment(entry)) entry.store.dispose();
+      else dispose({...entry.tensors});
+    }
+    this.places.length = 0;
+    this.byWeight.clear();
+  }
+
+  private bindSaved(weights: readonly Variable[]): void {
+    const waiting = this.places.filter((entry): entry is SavedWeight => !isAttachment(entry));
+    if (waiting.length === 0 || weights.length === 0) return;
+    const matches = matchSaved(weights, waiting);
+    weights.forEach((weight, i) => {
+      const saved = matches[i];
+      if (!saved) return;
+      if (String(saved.shape) !== String(weight.shape)) {
+        throw new Error(
+          `the saved state of ${saved.weight} is for the shape [${saved.shape}], and ${describe(weight)} takes its place`,
+        );
+      }
+      const attachment = this.attachmentFor(weight, saved.name);
+      if ((attachment.parametrization === null) !== (saved.factors[0] === 'weight')) {
+        throw new Error(
+          `the saved state of ${describe(weight)} has the factors ${saved.factors.join(', ')}, but now it is ` +
+            `${attachment.parametrization?.name ?? 'trained as it is'}: use the targets it was saved with`,
+        );
+      }
+      attachment.store.restore(saved.tensors);
+      attachment.checkRestored();
+      dispose({...saved.tensors});
+      this.place(attachment, this.places.indexOf(saved), saved.factors);
+    });
+  }
+
+  private place(attachment: Attachment, index: number, factors: readonly string[]): void {
+    const first = this.places.slice(0, index).reduce((sum, entry) => sum + factorNames(entry).length, 0);
+    this.places[index] = attachment;
+    this.byWeight.set(attachment.weight, attachment);
+    const weight = attachment.name;
+    factors.forEach((factor, i) => this.inners.add(attachment.factors[factor]!, {weight, factor}, first + i));
+  }
+
+  private attachmentFor(weight: Variable, name: string): Attachment {
+    const {treatment} = this.plan.decide(weight);
+    return typeof treatment === 'string'
+      ? new WholeWeight(weight, name, this.holding)
+      : new ParametrizedWeight(weight, name, treatment, this.holding);
+  }
+}
+
+function isAttachment(entry: Attachment | SavedWeight): entry is Attachment {
+  return 'store' in entry;
+}
+
+const factorNames = (entry: Attachment | SavedWeight): readonly string[] =>
+  isAttachment(entry) ? Object.keys(entry.factors) : entry.factors;
+
+function living(attachment: Attachment): Attachment {
+  if (Object.values(attachment.factors).some(isGone)) {
+    throw new Error(
+      `the factors of ${describe(attachment.weight)} were disposed (by tf.disposeVariables()?): build the optimizer anew`,
+    );
+  }
+  return attachment;
+}

@@ -1,0 +1,77 @@
+import {expectNumber} from './options.js';
+import {recipe} from './recipe.js';
+
+/** Whether something is due at `step`: the number of steps already taken, so the first step is 0. */
+export type Schedule = (step: number) => boolean;
+
+/** The place a learning rate is for: set for an inner optimizer of one factor, empty for a shared one. */
+export interface Where {
+  /** Name of the weight. */
+  readonly weight?: string;
+  /** Name of its factor, e.g. 'a'; 'weight' for a weight that is trained as it is. */
+  readonly factor?: string;
+}
+
+/** The learning rate at `step` (0 for the first). */
+export type LearningRate = (step: number, where: Where) => number;
+
+export const never: Schedule = /* @__PURE__ */ recipe('never', (): Schedule => () => false)();
+
+/** Due at steps n, 2n, 3n, … */
+export const every = /* @__PURE__ */ recipe('every', (n: number): Schedule => {
+  expectNumber('every: n', n, 'a whole number of at least 1', n => Number.isInteger(n) && n >= 1);
+  return step => step > 0 && step % n === 0;
+});
+
+/** Due at the steps listed. */
+export const at = /* @__PURE__ */ recipe('at', (steps: readonly number[]): Schedule => {
+  const due = new Set(steps);
+  return step => due.has(step);
+});
+
+/** The same learning rate at every step. */
+export const constant = /* @__PURE__ */ recipe('constant', (rate: number): LearningRate => {
+  expectRate('constant: rate', rate);
+  return () => rate;
+});
+
+/** What `cosine` and `linear` take besides the peak rate. */
+export interface DecayOptions {
+  /** Steps until the floor is reached. */
+  steps: number;
+  /** Steps of linear warm-up from peak/warmup to peak. Default 0. */
+  warmup?: number;
+  /** Rate after `steps`. Default 0. */
+  floor?: number;
+}
+
+/** Warm-up to `peak`, then half a cosine down to `floor` (arXiv:1608.03983). */
+export const cosine = /* @__PURE__ */ recipe('cosine', (peak: number, options: DecayOptions): LearningRate =>
+  decay('cosine', peak, options, left => (1 + Math.cos(Math.PI * (1 - left))) / 2),
+);
+
+/** Warm-up to `peak`, then a straight line down to `floor`. */
+export const linear = /* @__PURE__ */ recipe('linear', (peak: number, options: DecayOptions): LearningRate =>
+  decay('linear', peak, options, left => left),
+);
+
+function decay(
+  name: string,
+  peak: number,
+  {steps, warmup = 0, floor = 0}: DecayOptions,
+  shape: (left: number) => number,
+): LearningRate {
+  expectRate(`${name}: peak`, peak);
+  expectNumber(`${name}: steps`, steps, 'a number above 0', n => n > 0);
+  expectNumber(`${name}: warmup`, warmup, 'a number from 0 to below steps', n => n >= 0 && n < steps);
+  expectNumber(`${name}: floor`, floor, 'a number of at least 0', n => n >= 0);
+  return step => {
+    if (step < warmup) return (peak * (step + 1)) / warmup;
+    const left = Math.max(0, 1 - (step - warmup) / (steps - warmup));
+    return floor + (peak - floor) * shape(left);
+  };
+}
+
+export function expectRate(where: string, rate: unknown): asserts rate is number {
+  expectNumber(where, rate, 'a number of at least 0', n => n >= 0);
+}

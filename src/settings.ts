@@ -1,0 +1,124 @@
+import {expectNumber, expectOptions} from './options.js';
+import type {Parametrization} from './parametrization.js';
+import {type LearningRate, never, type Schedule} from './schedule.js';
+import {isParametrization, type Targets} from './targets.js';
+
+/** What happens to the inner optimizer's moments when a weight is refreshed. */
+export type Moments = 'keep' | 'reset';
+
+/** Options of `projected` and `ProjectedOptimizer`. */
+export interface ProjectedOptions {
+  /** Which weights get the parametrization. Default: every matrix in which it trains fewer numbers. */
+  targets?: Targets;
+  /** What happens to the others. Default 'freeze'. */
+  rest?: 'freeze' | 'train';
+  /** A whole number; every random number follows from it. Default 0. */
+  seed?: number;
+  /** Keep W0, so that it can be restored bit for bit; one copy of every trained weight. Default false. */
+  keepBase?: boolean;
+  /** Scale all factor gradients of a step down to this global norm at most. Default: no clipping. */
+  clipNorm?: number;
+  /**
+   * Decoupled weight decay towards the base: before each step `theta <- theta - rate * decay * (theta - start)`,
+   * where Phi(start) = W0. It never enters the gradient, and its limit is the base, not zero. Default 0.
+   */
+  weightDecay?: number;
+  /** Average this many gradients into one step; W is untouched in between. Default 1. */
+  accumulate?: number;
+  /** The learning rate of each step, for every inner optimizer. Default: what the inner optimizer was given. */
+  learningRate?: LearningRate;
+  /** When to choose the subspace anew, by steps taken, e.g. `every(200)`. Default `never`. */
+  refresh?: Schedule;
+  /** Required with `refresh`. */
+  moments?: Moments;
+  /** How gradients arrive: 'auto' chooses per weight, 'dense' forms every matrix. Default 'auto'. */
+  capture?: 'auto' | 'dense';
+  /**
+   * A NaN or infinite gradient: 'throw' an error that names the weight before anything moves, 'skip' the step, or
+   * 'ignore' it. The first two read one small tensor a step. Default 'throw'.
+   */
+  nonFinite?: 'throw' | 'skip' | 'ignore';
+}
+
+/** Options with their defaults. */
+export type Settings = Required<Omit<ProjectedOptions, 'targets' | 'clipNorm' | 'learningRate' | 'moments'>> &
+  Pick<ProjectedOptions, 'targets' | 'clipNorm' | 'learningRate' | 'moments'>;
+
+export const OPTION_NAMES = [
+  'targets',
+  'rest',
+  'seed',
+  'keepBase',
+  'clipNorm',
+  'weightDecay',
+  'accumulate',
+  'learningRate',
+  'refresh',
+  'moments',
+  'capture',
+  'nonFinite',
+] as const satisfies readonly (keyof ProjectedOptions)[];
+
+/** Checks options and fills in the defaults. */
+export function readOptions(parametrization: Parametrization, options: ProjectedOptions): Settings {
+  if (!isParametrization(parametrization)) {
+    throw new TypeError(
+      'projected: the second argument must be a parametrization such as lora({rank: 8}), with init and delta ' +
+        `or compose, not ${String(parametrization)}`,
+    );
+  }
+  expectOptions('projected', options, OPTION_NAMES);
+  const settings: Settings = {
+    rest: 'freeze',
+    seed: 0,
+    keepBase: false,
+    weightDecay: 0,
+    accumulate: 1,
+    refresh: never,
+    capture: 'auto',
+    nonFinite: 'throw',
+    ...withoutUndefined(options),
+  };
+  expectOneOf('rest', settings.rest, ['freeze', 'train']);
+  expectOneOf('capture', settings.capture, ['auto', 'dense']);
+  expectOneOf('nonFinite', settings.nonFinite, ['throw', 'skip', 'ignore']);
+  expectNumber('seed', settings.seed, 'a whole number', Number.isSafeInteger);
+  expectNumber('weightDecay', settings.weightDecay, 'a number of at least 0', n => n >= 0);
+  expectNumber(
+    'accumulate',
+    settings.accumulate,
+    'a whole number of at least 1',
+    n => Number.isInteger(n) && n >= 1,
+  );
+  if (settings.clipNorm !== undefined)
+    expectNumber('clipNorm', settings.clipNorm, 'a number above 0', n => n > 0);
+  if (settings.moments !== undefined) expectOneOf('moments', settings.moments, ['keep', 'reset']);
+  expectFunction('learningRate', settings.learningRate, 'cosine(1e-3, {steps: 1000})');
+  expectFunction('refresh', settings.refresh, 'every(200)');
+  if (options.refresh && options.refresh !== never) {
+    if (!settings.moments) {
+      throw new Error(
+        `refresh: say what becomes of the inner optimizer's moments: moments: 'keep' or 'reset'`,
+      );
+    }
+    if (!parametrization.refresh) {
+      throw new Error(`refresh: ${parametrization.name} has no refresh; leave the option out`);
+    }
+  }
+  return settings;
+}
+
+function expectOneOf(name: string, value: unknown, choices: readonly string[]): void {
+  if (choices.includes(value as string)) return;
+  throw new TypeError(`${name} must be ${choices.map(c => `'${c}'`).join(' or ')}, not ${String(value)}`);
+}
+
+function expectFunction(name: string, value: unknown, example: string): void {
+  if (value !== undefined && typeof value !== 'function') {
+    throw new TypeError(`${name} must be a function such as ${example}, not ${String(value)}`);
+  }
+}
+
+function withoutUndefined(options: ProjectedOptions): ProjectedOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
