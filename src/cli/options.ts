@@ -11,3 +11,15 @@ export function integerOption(name: string, text: string, least: number): number
   }
   return value;
 }
+
+/**
+ * The value of an option that takes a number above 0.
+ * @throws UsageError if it does not
+ */
+export function positiveOption(name: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) {
+    throw new UsageError(`${name} takes a number above 0, got "${text}"`);
+  }
+  return value;
+}

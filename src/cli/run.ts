@@ -4,6 +4,7 @@ import {UsageError} from './usage-error.js';
 
 const help = `Usage: tfjs-lora <command> [options]
 
+  adapt        adapt a small language model to a text through LoRA
   pretrain     make the small language model that ships with the project again
 
   --version    print the version
@@ -12,6 +13,7 @@ const help = `Usage: tfjs-lora <command> [options]
 
 /** Each command's module is loaded when it is called: --help and mistakes answer at once. */
 const commands: Record<string, () => Promise<(args: string[]) => Promise<void>>> = {
+  adapt: async () => (await import('./adapt.js')).adapt,
   pretrain: async () => (await import('./byte-lm/pretrain.js')).pretrain,
 };
 

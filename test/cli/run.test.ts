@@ -34,6 +34,13 @@ test.each([
   [['pretrain', '--steps', '0'], '--steps takes a whole number of at least 1, got "0"'],
   [['pretrain', '--colour'], 'colour'],
   [['pretrain', '--backend', 'abacus'], 'unknown backend abacus'],
+  [['adapt', '--rank', '0'], '--rank takes a whole number of at least 1, got "0"'],
+  [['adapt', '--alpha', '0'], '--alpha takes a number above 0, got "0"'],
+  [['adapt', '--lr', 'fast'], '--lr takes a number above 0, got "fast"'],
+  [['adapt', '--targets', '('], '--targets takes a regular expression'],
+  [['adapt', '--inner', 'newton'], 'unknown optimizer newton'],
+  [['adapt', '--text', 'no-such-file.txt'], 'no such text file: no-such-file.txt'],
+  [['adapt', 'extra'], 'extra'],
 ])('%s is one clear line and exit code 2', async (args, message) => {
   const {code, out, err} = await runQuietly(...args);
   expect(code).toBe(2);
