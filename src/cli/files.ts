@@ -25,6 +25,22 @@ export function writeFiles(files: Record<string, string | Uint8Array>): void {
   }
 }
 
+/**
+ * Tries to make a folder and write in it, and leaves everything as it was.
+ * @throws UsageError if that fails
+ */
+export function expectWritable(folder: string): void {
+  const probe = join(folder, `${process.pid}.tmp`);
+  try {
+    const made = mkdirSync(folder, {recursive: true});
+    writeFileSync(probe, '');
+    rmSync(probe);
+    if (made !== undefined) rmSync(made, {recursive: true});
+  } catch (error) {
+    throw new UsageError(`cannot write to ${folder}: ${(error as Error).message}`);
+  }
+}
+
 /** Writes a model as tfjs does: `model.json` and `weights.bin` in a folder, and `others` beside them. */
 export async function saveModel(
   model: tf.LayersModel,

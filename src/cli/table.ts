@@ -13,3 +13,13 @@ export function table(rows: string[][]): string {
   if (heading === undefined) return '';
   return [heading, widths.map(width => '-'.repeat(width)).join('  '), ...rest].join('\n');
 }
+
+/** A share as 4.7 %. */
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+
+/** A number as 875,520. */
+export const count = (n: number): string => n.toLocaleString('en-US');
+
+/** Bytes as 3,526 kB. */
+export const kilobytes = (bytes: number): string =>
+  `${(bytes / 1000).toLocaleString('en-US', {maximumFractionDigits: 0})} kB`;

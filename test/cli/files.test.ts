@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs';
 import {afterAll, beforeAll, describe, expect, test} from 'vitest';
 import {byteTransformer} from '../../src/cli/byte-lm/model.js';
 import {chooseBackend} from '../../src/cli/backend.js';
-import {loadModel, saveModel, writeFiles} from '../../src/cli/files.js';
+import {expectWritable, loadModel, saveModel, writeFiles} from '../../src/cli/files.js';
 import {UsageError} from '../../src/cli/usage-error.js';
 
 let folder: string;
@@ -29,6 +29,14 @@ describe('writeFiles', () => {
     expect(existsSync(good)).toBe(false);
     expect(readdirSync(folder).filter(name => name.endsWith('.tmp'))).toEqual([]);
   });
+});
+
+test('a folder is tried without a trace', () => {
+  expectWritable(join(folder, 'new/one'));
+  expect(existsSync(join(folder, 'new'))).toBe(false);
+  writeFileSync(join(folder, 'no-folder'), '');
+  expect(() => expectWritable(join(folder, 'no-folder'))).toThrow(UsageError);
+  expect(() => expectWritable(join(folder, 'no-folder/inside'))).toThrow(UsageError);
 });
 
 describe('models', () => {

@@ -40,7 +40,7 @@ test.each([
   [['adapt', '--targets', '('], '--targets takes a regular expression'],
   [['adapt', '--inner', 'newton'], 'unknown optimizer newton'],
   [['adapt', '--text', 'no-such-file.txt'], 'no such text file: no-such-file.txt'],
-  [['adapt', 'extra'], 'extra'],
+  [['adapt', 'extra'], 'unexpected argument extra'],
 ])('%s is one clear line and exit code 2', async (args, message) => {
   const {code, out, err} = await runQuietly(...args);
   expect(code).toBe(2);
