@@ -20,6 +20,9 @@ import {count, percent, table} from './table.js';
 
 const modelFolder = fileURLToPath(new URL('../../examples/byte-lm', import.meta.url));
 
+/** The exit code of a program that Ctrl-C ended. */
+const interrupted = 130;
+
 /** Windows of each text in an evaluation. */
 const windows = 128;
 
@@ -32,12 +35,15 @@ interface Snapshot {
   sample: string;
 }
 
-/** Runs `tfjs-lora adapt`; with `--help` it prints the help. */
-export async function adapt(args: string[]): Promise<void> {
+/**
+ * Runs `tfjs-lora adapt`; with `--help` it prints the help.
+ * @returns the exit code: 0, or 130 after Ctrl-C
+ */
+export async function adapt(args: string[]): Promise<number> {
   const options = readOptions(args);
   if (options === undefined) {
     process.stdout.write(adaptHelp);
-    return;
+    return 0;
   }
   const target = options.text.length > 0 ? textCorpus(options.text) : declarationsCorpus();
   const base = englishCorpus();
@@ -56,13 +62,13 @@ export async function adapt(args: string[]): Promise<void> {
   const before = await take(model, target, base, options);
 
   const {loss, msPerStep, stopped} = await trainUntilInterrupted(model, optimizer, target, options);
-  if (loss.length === 0) return;
+  if (loss.length === 0) return interrupted;
   const adapter = await encodeAdapter(model, optimizer, options);
   // At once, so that an interrupt from here on loses nothing.
   writeFiles({[join(options.out, 'adapter.safetensors')]: adapter});
   if (stopped) {
     console.log(`Stopped after step ${loss.length}. The adapter is in ${options.out}: adapter.safetensors`);
-    return;
+    return interrupted;
   }
 
   const after = await take(model, target, base, options);
@@ -83,6 +89,7 @@ export async function adapt(args: string[]): Promise<void> {
     versions: {tfjs: tf.version.tfjs, node: process.versions.node},
   };
   show(result, before, after, backend.note, options);
+  return 0;
 }
 
 /** Trained numbers and all numbers of the model. */
@@ -108,7 +115,7 @@ function promptFrom(text: Uint8Array): string {
   return new TextDecoder().decode(text.subarray(start, start + 48)).replaceAll('\ufffd', '');
 }
 
-/** Trains with a progress line; Ctrl-C ends it after the step at hand and sets the exit code. */
+/** Trains with a progress line; Ctrl-C ends it after the step at hand. */
 async function trainUntilInterrupted(
   model: tf.LayersModel,
   optimizer: ProjectedOptimizer,
@@ -127,7 +134,6 @@ async function trainUntilInterrupted(
       onStep: progress.update,
       signal,
     });
-    if (signal.aborted) process.exitCode = 130;
     return {...done, stopped: signal.aborted};
   } finally {
     process.off('SIGINT', onInterrupt);

@@ -1,6 +1,6 @@
 /** Models and other files on disk, each written whole or not at all. */
 import {existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs';
-import {dirname, join} from 'node:path';
+import {dirname, join, resolve} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {UsageError} from './usage-error.js';
 
@@ -14,7 +14,7 @@ export function writeFiles(files: Record<string, string | Uint8Array>): void {
   try {
     for (const [path, content] of Object.entries(files)) {
       const temporary = `${path}.${process.pid}.tmp`;
-      mkdirSync(dirname(path), {recursive: true});
+      makeFolder(dirname(path));
       written.push({path, temporary});
       writeFileSync(temporary, content);
     }
@@ -26,13 +26,24 @@ export function writeFiles(files: Record<string, string | Uint8Array>): void {
 }
 
 /**
+ * Makes a folder and those above it; gives the topmost one that was missing. Node's own recursive mkdir never
+ * returns for a place in /proc.
+ */
+function makeFolder(folder: string): string | undefined {
+  if (existsSync(folder)) return undefined;
+  const above = makeFolder(dirname(resolve(folder)));
+  mkdirSync(folder);
+  return above ?? folder;
+}
+
+/**
  * Tries to make a folder and write in it, and leaves everything as it was.
  * @throws UsageError if that fails
  */
 export function expectWritable(folder: string): void {
   const probe = join(folder, `${process.pid}.tmp`);
   try {
-    const made = mkdirSync(folder, {recursive: true});
+    const made = makeFolder(folder);
     writeFileSync(probe, '');
     rmSync(probe);
     if (made !== undefined) rmSync(made, {recursive: true});

@@ -11,20 +11,22 @@ const help = `Usage: tfjs-lora <command> [options]
   --help       print this; \`tfjs-lora <command> --help\` explains a command
 `;
 
+/** Gives its exit code, 0 if it gives none. */
+type Command = (args: string[]) => Promise<number | void>;
+
 /** Each command's module is loaded when it is called: --help and mistakes answer at once. */
-const commands: Record<string, () => Promise<(args: string[]) => Promise<void>>> = {
+const commands: Record<string, () => Promise<Command>> = {
   adapt: async () => (await import('./adapt.js')).adapt,
   pretrain: async () => (await import('./byte-lm/pretrain.js')).pretrain,
 };
 
 /**
  * Runs one command line, without the program's name.
- * @returns the exit code: 0, 2 for a mistake in the call (told in one line), 1 for any other error
+ * @returns the exit code: the command's, 2 for a mistake in the call (told in one line), 1 for any other error
  */
 export async function run(args: string[]): Promise<number> {
   try {
-    await dispatch(args);
-    return 0;
+    return (await dispatch(args)) ?? 0;
   } catch (error) {
     if (!isUsageError(error)) {
       console.error(error);
@@ -35,10 +37,10 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
-async function dispatch([command, ...args]: string[]): Promise<void> {
+async function dispatch([command, ...args]: string[]): Promise<number | void> {
   if (command === undefined || command === '--help' || command === '-h') process.stdout.write(help);
   else if (command === '--version') process.stdout.write(`${version()}\n`);
-  else if (Object.hasOwn(commands, command)) await (await commands[command]!())(args);
+  else if (Object.hasOwn(commands, command)) return (await commands[command]!())(args);
   else throw new UsageError(`unknown command ${command}: there is ${Object.keys(commands).join(', ')}`);
 }
 
