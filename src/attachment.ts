@@ -5,7 +5,7 @@ import type {Fresh, Gradient, Parametrization} from './parametrization.js';
 import {splitSeed} from './random.js';
 import {Store, type Variables} from './store.js';
 import {matrixShape} from './targets.js';
-import {clones, isEmpty, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
+import {clones, isEmpty, mapValues, type Named, reshaped, sumOfSquares, tidied} from './tensors.js';
 
 /** How the weights of one optimizer are held. */
 export interface Holding {
@@ -38,6 +38,8 @@ export interface Attachment {
   /** What the inner optimizer moves; empty until the first commit. */
   readonly factors: Variables;
   readonly store: Store;
+  /** How often its base has moved. */
+  refreshes: number;
 
   /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
   project(gradient: Gradient, refreshAt: number | null): Projection;
@@ -57,6 +59,7 @@ const newStore = (name: string) => new Store(`tfjs-lora/${++count}/${name}`);
 /** A weight that moves through the factors of a parametrization. */
 export class ParametrizedWeight implements Attachment {
   readonly store: Store;
+  refreshes = 0;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -99,12 +102,13 @@ export class ParametrizedWeight implements Attachment {
   commit({fresh}: Projection): void {
     if (!fresh) return;
     const {store, holding} = this;
+    if (!isEmpty(this.factors)) this.refreshes++;
     tidy(() => {
       // From the first refresh on, the base of the moment is not the weight before training.
       if (holding.keepBase && !isEmpty(this.factors) && !store.get('base')['first']) {
         store.put('base', {first: store.get('base')['last']!});
       }
-      if (this.needsBase) store.put('base', {last: this.matrix()});
+      if (this.needsBase) store.put('base', {last: this.weight});
       store.put('factors', fresh.factors);
       store.put('frozen', fresh.frozen ?? {});
       if (holding.keepStart) store.put('start', fresh.factors);
@@ -113,19 +117,30 @@ export class ParametrizedWeight implements Attachment {
 
   lift(before: Named): void {
     tidy(() => {
+      const {parametrization: p, weight} = this;
       const state = this.state();
-      const moved = state.base
-        ? calculus.weightAt(this.parametrization, {...state, base: state.base})
-        : add(this.matrix(), calculus.lift(this.parametrization, {...state, factors: before}, state));
-      this.weight.assign(reshape(moved, this.weight.shape));
+      if (calculus.isComposed(p)) {
+        weight.assign(reshaped(calculus.phi(p, state), weight.shape));
+        return;
+      }
+      // From a base that is kept, W has no rounding of earlier steps in it.
+      const from = this.store.get('base')['last'] ?? weight;
+      const change = from === weight ? calculus.lift(p, {...state, factors: before}, state) : p.delta(state);
+      weight.assign(add(from, reshape(change, weight.shape)));
     });
   }
 
   base(): Tensor {
     const {first, last} = this.store.get('base');
+    if (this.refreshes > 0 && !first) {
+      throw new Error(
+        `${describe(this.weight)} was refreshed, so its first base is known only with keepBase: true`,
+      );
+    }
     return tidy(() => {
-      const base = first ?? last ?? sub(this.matrix(), calculus.phi(this.parametrization, this.state()));
-      return reshape(base, this.weight.shape);
+      const kept = first ?? last;
+      if (kept) return kept.clone();
+      return sub(this.weight, reshape(calculus.phi(this.parametrization, this.state()), this.weight.shape));
     });
   }
 
@@ -170,8 +185,9 @@ export class ParametrizedWeight implements Attachment {
   }
 
   private state(): calculus.HeldState {
-    const base = this.store.get('base')['last'] as Tensor | undefined;
-    return {factors: this.factors, frozen: this.store.get('frozen'), ...(base && {base: base as Tensor2D})};
+    const base = this.store.get('base')['last'];
+    const state = {factors: this.factors, frozen: this.store.get('frozen')};
+    return base ? {...state, base: reshape(base, this.shape) as Tensor2D} : state;
   }
 
   private matrix(): Tensor2D {
@@ -183,6 +199,7 @@ export class ParametrizedWeight implements Attachment {
 export class WholeWeight implements Attachment {
   readonly parametrization = null;
   readonly store: Store;
+  refreshes = 0;
   factors: Variables = {};
 
   constructor(

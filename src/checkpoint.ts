@@ -15,6 +15,7 @@ export interface SavedWeight {
   shape: readonly number[];
   /** Names of its factors, in the inner optimizer's order. */
   factors: readonly string[];
+  refreshes: number;
   tensors: Named;
 }
 
@@ -28,23 +29,27 @@ export interface Checkpoint {
   inners: readonly (InnerState | null)[];
 }
 
-/** Counters and layout as two kept tensors, remade at every save so that saving leaks nothing. */
+/** Counters and layout as two kept tensors, remade when they change, so that saving leaks nothing. */
 export class Header {
   private iter: Tensor | undefined;
   private layout: Tensor | undefined;
+  private written = '';
 
   constructor() {
     this.write(0, null);
   }
 
   write(steps: number, layout: unknown): [iter: Tensor, layout: Tensor] {
-    this.dispose();
-    this.iter = keep(scalar(steps, 'int32'));
     // JSON escaped to ASCII, a character an int32: every backend and file format carries it.
     const text = JSON.stringify(layout).replace(
       /[\u007f-\uffff]/g,
       c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
     );
+    // Another save may still be reading the ones there are.
+    if (this.iter && this.layout && this.written === `${steps} ${text}`) return [this.iter, this.layout];
+    this.dispose();
+    this.written = `${steps} ${text}`;
+    this.iter = keep(scalar(steps, 'int32'));
     this.layout = keep(
       tensor1d(
         Int32Array.from(text, c => c.charCodeAt(0)),
@@ -71,7 +76,7 @@ export function pack({steps, pending, weights, inners}: Checkpoint, header: Head
   const [iter, layout] = header.write(steps, {
     version: 1,
     pending,
-    weights: weights.map(({name, weight, shape, factors}) => ({name, weight, shape, factors})),
+    weights: weights.map(({tensors: _, ...saved}) => saved),
     inners: inners.map(inner => (inner ? {iterations: inner.iterations} : null)),
   });
   const list: NamedTensors = [
@@ -133,11 +138,13 @@ export async function unpack(list: NamedTensors): Promise<Checkpoint> {
 
 /**
  * For every weight, which saved one it is: by its exact name, by its name without the number that tfjs appends when
- * a model is loaded again, or, when no name is known at all, by order, as tfjs's own optimizers do.
+ * a model is loaded again, or, when no name is known at all, by order, as tfjs's own optimizers do. By order only
+ * with `byOrder`: where some of the saved ones are bound already, a weight of an unknown name is a new one.
  */
 export function matchSaved(
   weights: readonly {name: string}[],
   saved: readonly SavedWeight[],
+  byOrder: boolean,
 ): (SavedWeight | undefined)[] {
   const free = new Set(saved);
   const claim = (test: (candidate: SavedWeight) => boolean) => {
@@ -145,9 +152,14 @@ export function matchSaved(
     if (found) free.delete(found);
     return found;
   };
-  const exact = weights.map(({name}) => claim(candidate => candidate.weight === name));
-  const named = weights.map(
-    ({name}, i) => exact[i] ?? claim(candidate => plainName(candidate.weight) === plainName(name)),
-  );
-  return named.some(found => found) ? named : weights.map((_, i) => saved[i]);
+  const ways: ((weight: string, name: string) => boolean)[] = [
+    (weight, name) => weight === name,
+    (weight, name) => weight === plainName(name),
+    (weight, name) => plainName(weight) === plainName(name),
+  ];
+  const found: (SavedWeight | undefined)[] = weights.map(() => undefined);
+  for (const same of ways) {
+    weights.forEach(({name}, i) => (found[i] ??= claim(candidate => same(candidate.weight, name))));
+  }
+  return byOrder && !found.some(match => match) ? weights.map((_, i) => saved[i]) : found;
 }

@@ -5,8 +5,10 @@ import {ProjectedOptimizer} from './optimizer.js';
 serialization.registerClass(ProjectedOptimizer as never);
 
 export {loraAdam, type LoraAdamOptions, loraAdamW, loraSgd, type LoraSgdOptions} from './sugar.js';
-export {projected, ProjectedOptimizer} from './optimizer.js';
+export {type Attached, projected, ProjectedOptimizer} from './optimizer.js';
 export type {InnerSource} from './inners.js';
+export type {HostGradients} from './capture/dense.js';
+export type {NamedTensors} from './checkpoint.js';
 export type {Moments, ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
 export type {Explainable, Explained, Printer} from './explain.js';
@@ -17,6 +19,7 @@ export type {
   Composed,
   Fresh,
   Gradient,
+  Members,
   Parametrization,
   Start,
   State,

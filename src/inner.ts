@@ -7,6 +7,7 @@ import {
   variable,
   Variable as VariableClass,
 } from '@tensorflow/tfjs-core';
+import {mapValues} from './tensors.js';
 
 type NamedTensors = Exclude<Parameters<Optimizer['applyGradients']>[0], Record<string, Tensor>>;
 
@@ -51,7 +52,7 @@ export class Inner {
         `the inner optimizer must be a tf.Optimizer such as tf.train.adam(1e-3), not ${String(optimizer)}`,
       );
     }
-    if (!Number.isFinite(this.learningRate)) {
+    if ('learningRate' in optimizer && !Number.isFinite(this.learningRate)) {
       throw new TypeError(
         `the inner optimizer ${this.className} has the learning rate ${String(this.learningRate)}: give it a number`,
       );
@@ -100,11 +101,22 @@ export class Inner {
 
   /** One step of every parameter that has a gradient. */
   apply(gradients: ReadonlyMap<Variable, Tensor>): void {
-    const named = this.parameters.map(parameter => ({
-      name: parameter?.name ?? '',
+    // tfjs makes a slot wherever it finds none, and wants the name of a variable for it. A position that waits for
+    // a saved parameter lends itself another's name, and gives back the slot that this made.
+    const lent = this.parameters.find(parameter => parameter)!.name;
+    const named = Array.from(this.parameters, parameter => ({
+      name: parameter?.name ?? lent,
       tensor: (parameter && gradients.get(parameter)) ?? null,
     }));
+    const before = mapValues(this.slotLists(), slots => [...slots]);
     this.optimizer.applyGradients(named as unknown as NamedTensors);
+    for (const [key, slots] of Object.entries(this.slotLists())) {
+      this.parameters.forEach((parameter, i) => {
+        if (parameter || before[key]?.[i] || !slots[i]) return;
+        slots[i].variable.dispose();
+        delete slots[i];
+      });
+    }
   }
 
   /** Forgets the moments of these parameters; the running scalars too, when these are all there are. */
@@ -132,7 +144,8 @@ export class Inner {
   private resetScalars(): void {
     const scalars = this.scalars();
     if (Object.keys(scalars).length === 0) return;
-    const fresh = Inner.build(this.config);
+    const cls = this.optimizer.constructor as typeof Optimizer;
+    const fresh = new Inner(cls.fromConfig(cls as never, this.optimizer.getConfig()) as unknown as Optimizer);
     for (const [key, scalar] of Object.entries(fresh.scalars())) scalars[key]?.assign(scalar as never);
     fresh.dispose();
   }

@@ -10,6 +10,9 @@ export type InnerSource = Optimizer | ((where: Required<Where>) => Optimizer);
 /** Inner optimizers as JSON. */
 export type InnersConfig = {shared: InnerConfig} | {each: (Required<Where> & InnerConfig)[]};
 
+/** What `Inners.source` was given, for the parameters that have no inner optimizer yet. */
+const configOf = new WeakMap<InnerSource, InnersConfig>();
+
 /** The inner optimizers of one run: one that is shared, or one for each parameter. */
 export class Inners {
   private readonly shared: Inner | undefined;
@@ -85,21 +88,27 @@ export class Inners {
   /** Class and settings of each, as JSON. */
   config(): InnersConfig {
     if (this.shared) return {shared: this.shared.config};
-    const each = [...this.of.values()].map(({inner, where}) => ({...where, ...inner.config}));
-    return {each: each as (Required<Where> & InnerConfig)[]};
+    const loaded = configOf.get(this.source);
+    const each = new Map(loaded && 'each' in loaded ? loaded.each.map(saved => [placeOf(saved), saved]) : []);
+    for (const {inner, where} of this.of.values()) {
+      each.set(placeOf(where), {...(where as Required<Where>), ...inner.config});
+    }
+    return {each: [...each.values()]};
   }
 
   /** What makes the inner optimizers that `config` described. */
   static source(config: InnersConfig): InnerSource {
     if ('shared' in config) return Inner.build(config.shared).optimizer;
-    return ({weight, factor}) => {
-      const found = config.each.find(each => each.weight === weight && each.factor === factor);
+    const source: InnerSource = where => {
+      const found = config.each.find(each => placeOf(each) === placeOf(where));
       if (found) return Inner.build(found).optimizer;
       throw new Error(
         `the inner optimizers were made by a function of yours when this was saved, and none was saved for ` +
-          `${weight}/${factor}: build the optimizer with that function again and pass it the saved weights`,
+          `${placeOf(where)}: build the optimizer with that function again and pass it the saved weights`,
       );
     };
+    configOf.set(source, config);
+    return source;
   }
 
   /** Moments that each trained number takes, as far as it is known. */
@@ -144,3 +153,5 @@ export class Inners {
     this.saved.forEach((_, i) => this.dropSaved(i));
   }
 }
+
+const placeOf = ({weight, factor}: Where) => `${weight}/${factor}`;

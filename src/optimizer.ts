@@ -20,11 +20,23 @@ import {Roster} from './roster.js';
 import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
-import type {Variables} from './store.js';
 import {matrixShape, Plan} from './targets.js';
 import {clones, mapValues} from './tensors.js';
 
 type Projected = Map<Attachment, Projection>;
+
+/** A weight that is trained, and what moves it. */
+export interface Attached {
+  readonly weight: Variable;
+  /** The name it had when it was attached, without the number tfjs appends to tell equal names apart. */
+  readonly name: string;
+  /** Null for a weight that is trained as it is. */
+  readonly parametrization: Parametrization | null;
+  readonly factors: Readonly<Record<string, Variable>>;
+  readonly frozen: Readonly<Record<string, Variable>>;
+  /** How often its base has moved. */
+  readonly refreshes: number;
+}
 
 /**
  * Trains the weights of any TensorFlow.js model through a few factors:
@@ -230,8 +242,20 @@ export class ProjectedOptimizer extends Optimizer {
     return this.roster.bytes + this.inners.bytes + this.header.bytes;
   }
 
+  /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
+  get attached(): readonly Attached[] {
+    return this.roster.attachments.map(({weight, name, parametrization, factors, store, refreshes}) => ({
+      weight,
+      name,
+      parametrization,
+      factors,
+      frozen: store.get('frozen'),
+      refreshes,
+    }));
+  }
+
   /** The factors of a weight by name (`a`, `b`, …): live, so copy what you keep. */
-  factors(weight: Variable | string): Variables {
+  factors(weight: Variable | string): Readonly<Record<string, Variable>> {
     return this.attachmentOf(weight).factors;
   }
 
@@ -266,13 +290,19 @@ export class ProjectedOptimizer extends Optimizer {
    */
   override async setWeights(weights: NamedTensors): Promise<void> {
     this.expectAlive();
-    const {steps, pending, weights: saved, inners} = await unpack(weights);
-    this.roster.dispose();
-    this.inners.forget();
-    this.roster.restore(saved);
-    this.inners.restore(inners);
-    this.iterations_ = steps;
-    this.pending = pending;
+    // Handles of our own: the tensors may be this optimizer's, and are disposed below then.
+    const own = weights.map(({name, tensor}) => ({name, tensor: tensor.clone()}));
+    try {
+      const {steps, pending, weights: saved, inners} = await unpack(own);
+      this.roster.dispose();
+      this.inners.forget();
+      this.roster.restore(saved);
+      this.inners.restore(inners);
+      this.iterations_ = steps;
+      this.pending = pending;
+    } finally {
+      dispose(own.map(({tensor}) => tensor));
+    }
   }
 
   /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */
@@ -311,7 +341,7 @@ export class ProjectedOptimizer extends Optimizer {
 
   private attachmentOf(weight: Variable | string): Attachment {
     const attachment = this.roster.attachments.find(a =>
-      typeof weight === 'string' ? a.weight.name === weight : a.weight === weight,
+      typeof weight === 'string' ? a.weight.name === weight || a.name === weight : a.weight === weight,
     );
     if (attachment) return attachment;
     const known =

@@ -54,7 +54,8 @@ export interface BasedState<K extends string = string> extends State<K> {
   readonly base: Tensor2D;
 }
 
-interface Common<K extends string, S extends State<K>> {
+/** What every parametrization may have; S is the state its members are given. */
+export interface Members<K extends string, S extends State<K>> {
   /** What tables and files call it. */
   readonly name: string;
 
@@ -93,13 +94,13 @@ interface Common<K extends string, S extends State<K>> {
 }
 
 /** `W = W0 + delta(theta; c)`. The base need not be stored: the library moves W by differences. */
-export interface Additive<K extends string = string> extends Common<K, State<K>> {
+export interface Additive<K extends string = string> extends Members<K, State<K>> {
   /** The change from the base, `[m, n]`; zero right after `init` and `refresh`. */
   delta(state: State<K>): Tensor;
 }
 
 /** `W = Phi(W0, theta; c)` in general. The base is stored. */
-export interface Composed<K extends string = string> extends Common<K, BasedState<K>> {
+export interface Composed<K extends string = string> extends Members<K, BasedState<K>> {
   /** The weight, `[m, n]`; equal to the base right after `init` and `refresh`. */
   compose(state: BasedState<K>): Tensor;
 }

@@ -38,9 +38,6 @@ export function toJson(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(item => toJson(item) ?? null);
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return {$yours: 'an object'};
-  if (Object.values(value).some(member => typeof member === 'function')) {
-    return {$yours: 'an object with functions'};
-  }
   return Object.fromEntries(
     Object.entries(value)
       .map(([key, member]) => [key, toJson(member)])

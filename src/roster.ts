@@ -55,12 +55,13 @@ export class Roster {
   saved(): SavedWeight[] {
     return this.places.map(entry => {
       if (!isAttachment(entry)) return entry;
-      const {name, weight, factors, store} = entry;
+      const {name, weight, factors, store, refreshes} = entry;
       return {
         name,
         weight: weight.name,
         shape: weight.shape,
         factors: Object.keys(factors),
+        refreshes,
         tensors: store.all(),
       };
     });
@@ -90,7 +91,7 @@ export class Roster {
   private bindSaved(weights: readonly Variable[]): void {
     const waiting = this.places.filter((entry): entry is SavedWeight => !isAttachment(entry));
     if (waiting.length === 0 || weights.length === 0) return;
-    const matches = matchSaved(weights, waiting);
+    const matches = matchSaved(weights, waiting, this.byWeight.size === 0);
     weights.forEach((weight, i) => {
       const saved = matches[i];
       if (!saved) return;
@@ -107,6 +108,7 @@ export class Roster {
         );
       }
       attachment.store.restore(saved.tensors);
+      attachment.refreshes = saved.refreshes;
       attachment.checkRestored();
       dispose({...saved.tensors});
       this.place(attachment, this.places.indexOf(saved), saved.factors);

@@ -9,8 +9,9 @@ export interface WeightInfo {
 
 /**
  * Which weights a rule means:
- * a RegExp tested on the name; a string, or several, that is the name or whole segments of it
- * (`'block0/attention'` means `block0/attention/query/kernel` too); or a predicate.
+ * a RegExp tested on the name, with and without the `_1` that tfjs gives a second weight of that name; a string, or
+ * several, that is the name or whole segments of it (`'block0/attention'` means `block0/attention/query/kernel`
+ * too); or a predicate.
  */
 export type Pattern = RegExp | string | readonly string[] | ((weight: WeightInfo) => boolean);
 
@@ -168,7 +169,7 @@ function matcher(pattern: Pattern): (weight: WeightInfo) => boolean {
   if (pattern instanceof RegExp) {
     // A global or sticky expression remembers where it stopped.
     const stateless = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, ''));
-    return weight => stateless.test(weight.name);
+    return weight => stateless.test(weight.name) || stateless.test(plainName(weight.name));
   }
   if (typeof pattern === 'function') return weight => Boolean(pattern(weight));
   if (typeof pattern === 'string') return weight => isSegmentOf(pattern, weight.name);

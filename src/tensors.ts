@@ -1,5 +1,5 @@
 import type {Scalar, Tensor, TensorContainer} from '@tensorflow/tfjs-core';
-import {addN, square, sum, tidy} from '@tensorflow/tfjs-core';
+import {addN, mul, reshape, square, sum, tidy} from '@tensorflow/tfjs-core';
 
 /** Tensors by name. */
 export type Named = Readonly<Record<string, Tensor>>;
@@ -18,6 +18,14 @@ export function mapValues<T, U>(
 
 export function isEmpty(record: Readonly<Record<string, unknown>>): boolean {
   return Object.keys(record).length === 0;
+}
+
+/**
+ * A reshape with data of its own. tfjs's reshape shares the data, and the wasm backend remembers the shape that data
+ * was made in: its fused matMul refuses a bias that was made as a matrix.
+ */
+export function reshaped(tensor: Tensor, shape: number[]): Tensor {
+  return String(tensor.shape) === String(shape) ? tensor : mul(reshape(tensor, shape), 1);
 }
 
 /** New handles on the same data. */

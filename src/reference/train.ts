@@ -10,7 +10,8 @@ import {mapFactors, type Factors, type Parametrization} from './parametrization.
 
 const plus = formula('W + change');
 
-interface Run<F extends Factors> {
+/** What both views have in common. */
+export interface Run<F extends Factors> {
   /** Where the factors start. */
   factors: F;
   /** A new optimizer for each factor; the name lets A and B have rates of their own (LoRA+, arXiv:2402.12354). */

@@ -1,0 +1,123 @@
+import * as tf from '@tensorflow/tfjs';
+import '@tensorflow/tfjs-backend-wasm';
+import {beforeAll, describe, expect, test} from 'vitest';
+import {
+  type Additive,
+  type Composed,
+  full,
+  gaussian,
+  kaiming,
+  lora,
+  orthogonal,
+  type Parametrization,
+  type State,
+  symmetric,
+} from '../../src/index.js';
+import {checkLaws, expectLaws, type LawName} from '../../src/testing/index.js';
+
+const members: Record<string, Parametrization> = {
+  'full()': full(),
+  'lora()': lora(),
+  'lora({rank: 1})': lora({rank: 1}),
+  'lora({rank: 3, alpha: 6})': lora({rank: 3, alpha: 6}),
+  'lora({rank: 4, rankStabilised: true})': lora({rank: 4, rankStabilised: true}),
+  'lora({rank: 12}), above every side': lora({rank: 12}),
+  'lora({init: gaussian()})': lora({rank: 2, init: gaussian()}),
+  'lora({init: symmetric()})': lora({rank: 2, init: symmetric()}),
+  'lora({init: orthogonal()})': lora({rank: 2, init: orthogonal()}),
+  'lora({init: orthogonal({both: true})})': lora({rank: 2, init: orthogonal({both: true, gain: 2})}),
+  'lora with a start of the user': lora({
+    rank: 2,
+    init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
+  }),
+};
+
+describe.each(['cpu', 'wasm'])('laws on %s', backend => {
+  beforeAll(async () => {
+    expect(await tf.setBackend(backend)).toBe(true);
+  });
+
+  test.each(Object.entries(members))('%s', (_, parametrization) => {
+    expectLaws(parametrization);
+    expectLaws(parametrization, {
+      shapes: [
+        [1, 1],
+        [2, 17],
+        [16, 16],
+      ],
+      seed: 7,
+    });
+  });
+});
+
+describe('the laws catch', () => {
+  const p = lora({rank: 2, init: kaiming()}) as Additive<'a' | 'b'>;
+  const broken = (p: Parametrization) => [
+    ...new Set(
+      checkLaws(p)
+        .filter(r => !r.holds)
+        .map(r => r.law),
+    ),
+  ];
+  const mutants: [string, Parametrization, LawName][] = [
+    [
+      'a pullback without the scaling',
+      {...lora({rank: 2, alpha: 8}), pullback: p.pullback!} as Parametrization,
+      'agreement',
+    ],
+    [
+      'a pullback with the wrong sign',
+      {...p, pullback: (s, g) => ({...p.pullback!(s, g), a: tf.neg(p.pullback!(s, g).a)})} as typeof p,
+      'adjoint',
+    ],
+    [
+      'a lift that drops the cross term',
+      {
+        ...p,
+        lift: ({factors: {a, b}}, {factors: n}) =>
+          tf.add(tf.matMul(tf.sub(n.a, a), b), tf.matMul(a, tf.sub(n.b, b))),
+      } as typeof p,
+      'lift',
+    ],
+    ['a start that is not the weight', {...p, delta: (s: State) => tf.add(p.delta(s as never), 1)}, 'start'],
+    ['a refresh that moves the weight', {...p, refresh: (s: State) => ({factors: s.factors})}, 'continuity'],
+    [
+      'a pullback that forgets a factor',
+      {...p, pullback: (s, g) => ({a: p.pullback!(s, g).a}) as never} as typeof p,
+      'keys and shapes',
+    ],
+    ['a count that is off', {...p, trained: () => 1}, 'count'],
+    [
+      'a random start without the seed',
+      {
+        ...p,
+        init: ({
+          weight: {
+            shape: [m, n],
+          },
+        }) => ({factors: {a: tf.randomNormal([m, 2]), b: tf.zeros([2, n])}}),
+      },
+      'purity',
+    ],
+    ['a kept tensor', {...p, delta: (s: State) => tf.keep(p.delta(s as never))}, 'purity'],
+  ];
+
+  test.each(mutants)('%s', (_, mutant, law) => {
+    expect(broken(mutant)).toContain(law);
+    expect(() => expectLaws(mutant)).toThrow(law);
+  });
+
+  test('and pass a parametrization that composes, without a pullback of its own', () => {
+    // W = W0 o (1 + a b): not additive in a base that could stay implicit.
+    const gate: Composed<'a' | 'b'> = {
+      name: 'gate',
+      init: ({
+        weight: {
+          shape: [m, n],
+        },
+      }) => ({factors: {a: tf.ones([m, 1]), b: tf.zeros([1, n])}}),
+      compose: ({base, factors: {a, b}}) => tf.mul(base, tf.add(1, tf.matMul(a, b))),
+    };
+    expectLaws(gate);
+  });
+});
