@@ -3,8 +3,8 @@ import {statSync} from 'node:fs';
 import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import * as tf from '@tensorflow/tfjs';
+import {encodeAdapter} from '../adapter/adapter.js';
 import type {ProjectedOptimizer} from '../index.js';
-import {encodeAdapter} from './adapter.js';
 import {buildOptimizer} from './adapt/optimizer.js';
 import {adaptHelp, type Options, readOptions, textName} from './adapt/options.js';
 import {type Result, resultTables} from './adapt/result.js';
@@ -63,7 +63,7 @@ export async function adapt(args: string[]): Promise<number> {
 
   const {loss, msPerStep, stopped} = await trainUntilInterrupted(model, optimizer, target, options);
   if (loss.length === 0) return interrupted;
-  const adapter = await encodeAdapter(model, optimizer, options);
+  const adapter = await encodeAdapter(optimizer);
   // At once, so that an interrupt from here on loses nothing.
   writeFiles({[join(options.out, 'adapter.safetensors')]: adapter});
   if (stopped) {
