@@ -5,7 +5,7 @@ import type {Fresh, Gradient, Parametrization} from './parametrization.js';
 import {splitSeed} from './random.js';
 import {Store, type Variables} from './store.js';
 import {matrixShape} from './targets.js';
-import {clones, isEmpty, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
+import {clones, inShape, isEmpty, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
 
 /** How the weights of one optimizer are held. */
 export interface Holding {
@@ -117,7 +117,7 @@ export class ParametrizedWeight implements Attachment {
       const moved = state.base
         ? calculus.weightAt(this.parametrization, {...state, base: state.base})
         : add(this.matrix(), calculus.lift(this.parametrization, {...state, factors: before}, state));
-      this.weight.assign(reshape(moved, this.weight.shape));
+      this.weight.assign(inShape(moved, this.weight.shape));
     });
   }
 
@@ -125,7 +125,7 @@ export class ParametrizedWeight implements Attachment {
     const {first, last} = this.store.get('base');
     return tidy(() => {
       const base = first ?? last ?? sub(this.matrix(), calculus.phi(this.parametrization, this.state()));
-      return reshape(base, this.weight.shape);
+      return inShape(base, this.weight.shape);
     });
   }
 

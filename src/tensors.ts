@@ -1,5 +1,5 @@
 import type {Scalar, Tensor, TensorContainer} from '@tensorflow/tfjs-core';
-import {addN, square, sum, tidy} from '@tensorflow/tfjs-core';
+import {addN, mul, reshape, square, sum, tidy} from '@tensorflow/tfjs-core';
 
 /** Tensors by name. */
 export type Named = Readonly<Record<string, Tensor>>;
@@ -23,6 +23,13 @@ export function isEmpty(record: Readonly<Record<string, unknown>>): boolean {
 /** New handles on the same data. */
 export const clones = (tensors: Named): Record<string, Tensor> =>
   mapValues(tensors, tensor => tensor.clone());
+
+/**
+ * The numbers of a matrix in the shape of a weight, a new tensor for the weight to take over. Not by `reshape` alone: that shares
+ * the data, and wasm's fused matMul asks a bias for the shape its data was made with.
+ */
+export const inShape = (matrix: Tensor, shape: readonly number[]): Tensor =>
+  shape.length === 2 ? matrix.clone() : mul(reshape(matrix, [...shape]), 1);
 
 export const sumOfSquares = (tensors: Named): Scalar =>
   addN(Object.values(tensors).map(tensor => sum(square(tensor)))) as Scalar;
