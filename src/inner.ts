@@ -59,6 +59,8 @@ export class Inner {
     }
     // MomentumOptimizer leaves a constant to the surrounding tidy, and model.fit runs every step in one.
     for (const tensor of this.tensors()) keep(tensor);
+    // Adam's running products are trainable, and minimize without a list would take them for weights.
+    for (const scalar of Object.values(this.scalars())) scalar.trainable = false;
   }
 
   get className(): string {
