@@ -217,6 +217,11 @@ export class ProjectedOptimizer extends Optimizer {
     expectRate('learningRate', rate);
     if (this.settings.learningRate)
       throw new Error('the learningRate option sets the learning rate at every step');
+    if (this.inners.all.length === 0) {
+      throw new Error(
+        'the inner optimizers are made at the first step: the function that makes them sets their rates',
+      );
+    }
     this.inners.schedule(() => rate);
   }
 
