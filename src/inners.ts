@@ -64,10 +64,17 @@ export class Inners {
       return;
     }
     states.forEach((state, i) => {
-      if (!state) return;
-      const keepAll = (tensors: Named) => mapValues(tensors, tensor => keep(tensor.clone()));
-      this.saved[i] = {...state, scalars: keepAll(state.scalars), slots: keepAll(state.slots)};
+      if (state) this.saved[i] = copyOf(state);
     });
+  }
+
+  /** Takes back the inner optimizer that one parameter was given; what it remembers waits for its next. */
+  remove(parameter: Variable, position: number): void {
+    const inner = this.each[position];
+    if (!inner || !this.of.delete(parameter)) return;
+    this.saved[position] = copyOf(inner.state());
+    inner.dispose();
+    delete this.each[position];
   }
 
   private dropSaved(position: number): void {
@@ -155,3 +162,8 @@ export class Inners {
 }
 
 const placeOf = ({weight, factor}: Where) => `${weight}/${factor}`;
+
+function copyOf(state: InnerState): InnerState {
+  const keepAll = (tensors: Named) => mapValues(tensors, tensor => keep(tensor.clone()));
+  return {...state, scalars: keepAll(state.scalars), slots: keepAll(state.slots)};
+}

@@ -107,18 +107,32 @@ export class Roster {
         );
       }
       attachment.store.restore(saved.tensors);
-      attachment.checkRestored();
-      dispose({...saved.tensors});
+      try {
+        attachment.checkRestored();
+      } catch (error) {
+        attachment.store.dispose();
+        throw error;
+      }
       this.place(attachment, this.places.indexOf(saved), saved.factors);
+      dispose({...saved.tensors});
     });
   }
 
   private place(attachment: Attachment, index: number, factors: readonly string[]): void {
     const first = this.places.slice(0, index).reduce((sum, entry) => sum + factorNames(entry).length, 0);
+    const {name: weight} = attachment;
+    try {
+      factors.forEach((factor, i) =>
+        this.inners.add(attachment.factors[factor]!, {weight, factor}, first + i),
+      );
+    } catch (error) {
+      // A function that makes inner optimizers failed: the weight stays as unknown, or as saved, as it was.
+      factors.forEach((factor, i) => this.inners.remove(attachment.factors[factor]!, first + i));
+      attachment.store.dispose();
+      throw error;
+    }
     this.places[index] = attachment;
     this.byWeight.set(attachment.weight, attachment);
-    const weight = attachment.name;
-    factors.forEach((factor, i) => this.inners.add(attachment.factors[factor]!, {weight, factor}, first + i));
   }
 
   private attachmentFor(weight: Variable, name: string): Attachment {
