@@ -1,10 +1,9 @@
 import {dispose, keep, type Variable} from '@tensorflow/tfjs-core';
 import {type Attachment, describe, type Holding, ParametrizedWeight, WholeWeight} from './attachment.js';
 import {matchSaved, type SavedWeight} from './checkpoint.js';
-import {isGone} from './inner.js';
 import type {Inners} from './inners.js';
 import {plainName, type Plan} from './targets.js';
-import {mapValues} from './tensors.js';
+import {isGone, mapValues} from './tensors.js';
 
 /**
  * Which weights are attached, in the order that the inner optimizer's moments go by. Weights are known by identity,
