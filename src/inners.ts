@@ -147,7 +147,11 @@ export class Inners {
   }
 
   get bytes(): number {
-    return this.all.reduce((sum, inner) => sum + (inner?.bytes ?? 0), 0);
+    const waiting = this.saved.flatMap(({scalars, slots}) => Object.values({...scalars, ...slots}));
+    return (
+      this.all.reduce((sum, inner) => sum + (inner?.bytes ?? 0), 0) +
+      waiting.reduce((sum, tensor) => sum + 4 * tensor.size, 0)
+    );
   }
 
   /** The moments of one parameter, in bytes. */
