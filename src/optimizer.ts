@@ -22,7 +22,7 @@ import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import type {Variables} from './store.js';
 import {matrixShape, Plan} from './targets.js';
-import {clones, mapValues} from './tensors.js';
+import {clones, isGone, mapValues} from './tensors.js';
 
 type Projected = Map<Attachment, Projection>;
 
@@ -180,7 +180,10 @@ export class ProjectedOptimizer extends Optimizer {
     this.pending = (this.pending + 1) % k;
     if (this.pending > 0) return new Map();
     const gathered = this.roster.attachments.filter(({store}) => store.has('sums'));
-    return new Map(gathered.map(attachment => [attachment, takeMean(attachment, k)]));
+    // The model of a weight may be gone by now.
+    const living = gathered.filter(({weight}) => !isGone(weight));
+    for (const {weight, store} of gathered) if (isGone(weight)) store.drop('sums');
+    return new Map(living.map(attachment => [attachment, takeMean(attachment, k)]));
   }
 
   /** Steps the factors and lifts their change into W. The gradients are used up. */
