@@ -38,6 +38,8 @@ export interface Attachment {
   /** What the inner optimizer moves; empty until the first commit. */
   readonly factors: Variables;
   readonly store: Store;
+  /** Whether its subspace was chosen anew since the beginning. */
+  refreshed: boolean;
 
   /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
   project(gradient: Gradient, refreshAt: number | null): Projection;
@@ -45,7 +47,7 @@ export interface Attachment {
   commit(projection: Projection): void;
   /** Moves W as the factors have moved since `before`. */
   lift(before: Named): void;
-  /** The weight before training, a new tensor: bit for bit with `keepBase`, to rounding without. */
+  /** The weight before training, a new tensor: bit for bit with `keepBase`; without, to rounding until a refresh. */
   base(): Tensor;
   /** Throws when what was put into the store cannot belong to this weight. */
   checkRestored(): void;
@@ -57,6 +59,7 @@ const newStore = (name: string) => new Store(`tfjs-lora/${++count}/${name}`);
 /** A weight that moves through the factors of a parametrization. */
 export class ParametrizedWeight implements Attachment {
   readonly store: Store;
+  refreshed = false;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -99,9 +102,10 @@ export class ParametrizedWeight implements Attachment {
   commit({fresh}: Projection): void {
     if (!fresh) return;
     const {store, holding} = this;
+    this.refreshed = !isEmpty(this.factors);
     tidy(() => {
       // From the first refresh on, the base of the moment is not the weight before training.
-      if (holding.keepBase && !isEmpty(this.factors) && !store.get('base')['first']) {
+      if (holding.keepBase && this.refreshed && !store.get('base')['first']) {
         store.put('base', {first: store.get('base')['last']!});
       }
       if (this.needsBase) store.put('base', {last: this.matrix()});
@@ -123,6 +127,11 @@ export class ParametrizedWeight implements Attachment {
 
   base(): Tensor {
     const {first, last} = this.store.get('base');
+    if (this.refreshed && !first) {
+      throw new Error(
+        `${describe(this.weight)} was refreshed, so the weight before training is known only with keepBase: true`,
+      );
+    }
     return tidy(() => {
       const base = first ?? last ?? sub(this.matrix(), calculus.phi(this.parametrization, this.state()));
       return inShape(base, this.weight.shape);
@@ -183,6 +192,7 @@ export class ParametrizedWeight implements Attachment {
 export class WholeWeight implements Attachment {
   readonly parametrization = null;
   readonly store: Store;
+  refreshed = false;
   factors: Variables = {};
 
   constructor(

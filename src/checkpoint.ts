@@ -15,6 +15,8 @@ export interface SavedWeight {
   shape: readonly number[];
   /** Names of its factors, in the inner optimizer's order. */
   factors: readonly string[];
+  /** Whether its base is no longer the weight before training. */
+  refreshed: boolean;
   tensors: Named;
 }
 
@@ -75,7 +77,7 @@ export function pack({steps, pending, weights, inners}: Checkpoint, header: Head
   const [iter, layout] = header.write(steps, {
     version: 1,
     pending,
-    weights: weights.map(({name, weight, shape, factors}) => ({name, weight, shape, factors})),
+    weights: weights.map(({tensors: _, ...saved}) => saved),
     inners: inners.map(inner => (inner ? {iterations: inner.iterations} : null)),
   });
   const list: NamedTensors = [

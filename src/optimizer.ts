@@ -243,7 +243,10 @@ export class ProjectedOptimizer extends Optimizer {
     return this.attachmentOf(weight).factors;
   }
 
-  /** The weight as it was before training, a new tensor: bit for bit with `keepBase`, else to rounding. */
+  /**
+   * The weight as it was before training, a new tensor: bit for bit with `keepBase`; without, to rounding, and not at
+   * all after a refresh.
+   */
   base(weight: Variable | string): Tensor {
     return this.attachmentOf(weight).base();
   }

@@ -54,12 +54,13 @@ export class Roster {
   saved(): SavedWeight[] {
     return this.places.map(entry => {
       if (!isAttachment(entry)) return entry;
-      const {name, weight, factors, store} = entry;
+      const {name, weight, factors, refreshed, store} = entry;
       return {
         name,
         weight: weight.name,
         shape: weight.shape,
         factors: Object.keys(factors),
+        refreshed,
         tensors: store.all(),
       };
     });
@@ -106,6 +107,7 @@ export class Roster {
         );
       }
       attachment.store.restore(saved.tensors);
+      attachment.refreshed = saved.refreshed;
       try {
         attachment.checkRestored();
       } catch (error) {
