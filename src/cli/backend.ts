@@ -10,10 +10,7 @@ interface Candidate {
   registered: string;
 }
 
-/**
- * Fastest first. The two native ones are untested: their install script downloads a binary, which the
- * project's machines do not allow.
- */
+/** Fastest first. The two native ones are untested: no machine at hand could install their binaries. */
 const candidates: Candidate[] = [
   {name: 'tensorflow-gpu', module: '@tensorflow/tfjs-node-gpu', registered: 'tensorflow'},
   {name: 'tensorflow', module: '@tensorflow/tfjs-node', registered: 'tensorflow'},

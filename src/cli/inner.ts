@@ -3,8 +3,8 @@ import {UsageError} from './usage-error.js';
 
 /** tfjs's optimizers by name, with a rate that suits LoRA and epsilon always the same. */
 const inners: Record<string, {rate: number; build: (rate: number) => tf.Optimizer}> = {
-  sgd: {rate: 0.05, build: rate => tf.train.sgd(rate)},
-  momentum: {rate: 0.01, build: rate => tf.train.momentum(rate, 0.9)},
+  sgd: {rate: 0.3, build: rate => tf.train.sgd(rate)},
+  momentum: {rate: 0.03, build: rate => tf.train.momentum(rate, 0.9)},
   adagrad: {rate: 0.02, build: rate => tf.train.adagrad(rate)},
   adadelta: {rate: 1, build: rate => tf.train.adadelta(rate, 0.95, 1e-6)},
   adam: {rate: 5e-3, build: rate => tf.train.adam(rate, 0.9, 0.999, 1e-7)},
