@@ -234,7 +234,7 @@ onEachBackend('learning-rate schedules', () => {
     const run = (wrapped: boolean) => {
       const w = tf.variable(tf.tensor1d([1, 2]) as tf.Tensor, true, 'w');
       const g = tf.tensor1d([0.5, -0.25]);
-      const inner = OPTIMIZERS[name]();
+      const inner: tf.Optimizer = OPTIMIZERS[name]();
       if (wrapped) {
         const optimizer = projected(inner, lora(), {targets: [['w', 'train']], learningRate: () => 0.5});
         optimizer.applyGradients({w: g});
