@@ -38,8 +38,8 @@ export interface Attachment {
   /** What the inner optimizer moves; empty until the first commit. */
   readonly factors: Variables;
   readonly store: Store;
-  /** How often its base has moved. */
-  refreshes: number;
+  /** Whether its subspace was chosen anew since the beginning. */
+  refreshed: boolean;
 
   /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
   project(gradient: Gradient, refreshAt: number | null): Projection;
@@ -47,7 +47,7 @@ export interface Attachment {
   commit(projection: Projection): void;
   /** Moves W as the factors have moved since `before`. */
   lift(before: Named): void;
-  /** The weight before training, a new tensor: bit for bit with `keepBase`, to rounding without. */
+  /** The weight before training, a new tensor: bit for bit with `keepBase`; without, to rounding until a refresh. */
   base(): Tensor;
   /** Throws when what was put into the store cannot belong to this weight. */
   checkRestored(): void;
@@ -59,7 +59,7 @@ const newStore = (name: string) => new Store(`tfjs-lora/${++count}/${name}`);
 /** A weight that moves through the factors of a parametrization. */
 export class ParametrizedWeight implements Attachment {
   readonly store: Store;
-  refreshes = 0;
+  refreshed = false;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -102,10 +102,10 @@ export class ParametrizedWeight implements Attachment {
   commit({fresh}: Projection): void {
     if (!fresh) return;
     const {store, holding} = this;
-    if (!isEmpty(this.factors)) this.refreshes++;
+    this.refreshed = !isEmpty(this.factors);
     tidy(() => {
       // From the first refresh on, the base of the moment is not the weight before training.
-      if (holding.keepBase && !isEmpty(this.factors) && !store.get('base')['first']) {
+      if (holding.keepBase && this.refreshed && !store.get('base')['first']) {
         store.put('base', {first: store.get('base')['last']!});
       }
       if (this.needsBase) store.put('base', {last: this.weight});
@@ -132,7 +132,7 @@ export class ParametrizedWeight implements Attachment {
 
   base(): Tensor {
     const {first, last} = this.store.get('base');
-    if (this.refreshes > 0 && !first) {
+    if (this.refreshed && !first) {
       throw new Error(
         `${describe(this.weight)} was refreshed, so its first base is known only with keepBase: true`,
       );
@@ -199,7 +199,7 @@ export class ParametrizedWeight implements Attachment {
 export class WholeWeight implements Attachment {
   readonly parametrization = null;
   readonly store: Store;
-  refreshes = 0;
+  refreshed = false;
   factors: Variables = {};
 
   constructor(

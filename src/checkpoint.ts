@@ -15,7 +15,8 @@ export interface SavedWeight {
   shape: readonly number[];
   /** Names of its factors, in the inner optimizer's order. */
   factors: readonly string[];
-  refreshes: number;
+  /** Whether its base is no longer the weight before training. */
+  refreshed: boolean;
   tensors: Named;
 }
 

@@ -1,13 +1,12 @@
 import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {
-  engine,
   keep,
   serialization,
   Tensor as TensorClass,
   variable,
   Variable as VariableClass,
 } from '@tensorflow/tfjs-core';
-import {mapValues} from './tensors.js';
+import {isGone, mapValues} from './tensors.js';
 
 type NamedTensors = Exclude<Parameters<Optimizer['applyGradients']>[0], Record<string, Tensor>>;
 
@@ -59,6 +58,8 @@ export class Inner {
     }
     // MomentumOptimizer leaves a constant to the surrounding tidy, and model.fit runs every step in one.
     for (const tensor of this.tensors()) keep(tensor);
+    // Adam's running products are trainable, and minimize without a list would take them for weights.
+    for (const scalar of Object.values(this.scalars())) scalar.trainable = false;
   }
 
   get className(): string {
@@ -191,7 +192,8 @@ export class Inner {
   /** Disposes the optimizer and what tfjs's own dispose leaves behind (tfjs issue 4647). */
   dispose(): void {
     const all = this.tensors();
-    this.optimizer.dispose();
+    // Twice would be once too often: it frees the data of tensors that share it.
+    if (!all.some(isGone)) this.optimizer.dispose();
     for (const tensor of all) if (!tensor.isDisposed && !isGone(tensor)) tensor.dispose();
   }
 
@@ -219,9 +221,4 @@ export class Inner {
 
 function isSlot(value: unknown): value is Slot {
   return typeof value === 'object' && value !== null && (value as Slot).variable instanceof VariableClass;
-}
-
-/** Whether a variable was disposed: `isDisposed` stays false after `tf.disposeVariables()`. */
-export function isGone(tensor: Tensor): boolean {
-  return tensor instanceof VariableClass && engine().registeredVariables[tensor.name] !== tensor;
 }

@@ -64,10 +64,17 @@ export class Inners {
       return;
     }
     states.forEach((state, i) => {
-      if (!state) return;
-      const keepAll = (tensors: Named) => mapValues(tensors, tensor => keep(tensor.clone()));
-      this.saved[i] = {...state, scalars: keepAll(state.scalars), slots: keepAll(state.slots)};
+      if (state) this.saved[i] = copyOf(state);
     });
+  }
+
+  /** Takes back the inner optimizer that one parameter was given; what it remembers waits for its next. */
+  remove(parameter: Variable, position: number): void {
+    const inner = this.each[position];
+    if (!inner || !this.of.delete(parameter)) return;
+    this.saved[position] = copyOf(inner.state());
+    inner.dispose();
+    delete this.each[position];
   }
 
   private dropSaved(position: number): void {
@@ -140,7 +147,11 @@ export class Inners {
   }
 
   get bytes(): number {
-    return this.all.reduce((sum, inner) => sum + (inner?.bytes ?? 0), 0);
+    const waiting = this.saved.flatMap(({scalars, slots}) => Object.values({...scalars, ...slots}));
+    return (
+      this.all.reduce((sum, inner) => sum + (inner?.bytes ?? 0), 0) +
+      waiting.reduce((sum, tensor) => sum + 4 * tensor.size, 0)
+    );
   }
 
   /** The moments of one parameter, in bytes. */
@@ -155,3 +166,8 @@ export class Inners {
 }
 
 const placeOf = ({weight, factor}: Where) => `${weight}/${factor}`;
+
+function copyOf(state: InnerState): InnerState {
+  const keepAll = (tensors: Named) => mapValues(tensors, tensor => keep(tensor.clone()));
+  return {...state, scalars: keepAll(state.scalars), slots: keepAll(state.slots)};
+}

@@ -21,7 +21,7 @@ import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
-import {clones, mapValues} from './tensors.js';
+import {clones, isGone, mapValues} from './tensors.js';
 
 type Projected = Map<Attachment, Projection>;
 
@@ -34,8 +34,8 @@ export interface Attached {
   readonly parametrization: Parametrization | null;
   readonly factors: Readonly<Record<string, Variable>>;
   readonly frozen: Readonly<Record<string, Variable>>;
-  /** How often its base has moved. */
-  readonly refreshes: number;
+  /** Whether its base is no longer the weight before training. */
+  readonly refreshed: boolean;
 }
 
 /**
@@ -192,7 +192,10 @@ export class ProjectedOptimizer extends Optimizer {
     this.pending = (this.pending + 1) % k;
     if (this.pending > 0) return new Map();
     const gathered = this.roster.attachments.filter(({store}) => store.has('sums'));
-    return new Map(gathered.map(attachment => [attachment, takeMean(attachment, k)]));
+    // The model of a weight may be gone by now.
+    const living = gathered.filter(({weight}) => !isGone(weight));
+    for (const {weight, store} of gathered) if (isGone(weight)) store.drop('sums');
+    return new Map(living.map(attachment => [attachment, takeMean(attachment, k)]));
   }
 
   /** Steps the factors and lifts their change into W. The gradients are used up. */
@@ -229,6 +232,11 @@ export class ProjectedOptimizer extends Optimizer {
     expectRate('learningRate', rate);
     if (this.settings.learningRate)
       throw new Error('the learningRate option sets the learning rate at every step');
+    if (this.inners.all.length === 0) {
+      throw new Error(
+        'the inner optimizers are made at the first step: the function that makes them sets their rates',
+      );
+    }
     this.inners.schedule(() => rate);
   }
 
@@ -244,13 +252,13 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
   get attached(): readonly Attached[] {
-    return this.roster.attachments.map(({weight, name, parametrization, factors, store, refreshes}) => ({
+    return this.roster.attachments.map(({weight, name, parametrization, factors, store, refreshed}) => ({
       weight,
       name,
       parametrization,
       factors,
       frozen: store.get('frozen'),
-      refreshes,
+      refreshed,
     }));
   }
 
@@ -259,7 +267,10 @@ export class ProjectedOptimizer extends Optimizer {
     return this.attachmentOf(weight).factors;
   }
 
-  /** The weight as it was before training, a new tensor: bit for bit with `keepBase`, else to rounding. */
+  /**
+   * The weight as it was before training, a new tensor: bit for bit with `keepBase`; without, to rounding, and not at
+   * all after a refresh.
+   */
   base(weight: Variable | string): Tensor {
     return this.attachmentOf(weight).base();
   }

@@ -1,10 +1,9 @@
 import {dispose, keep, type Variable} from '@tensorflow/tfjs-core';
 import {type Attachment, describe, type Holding, ParametrizedWeight, WholeWeight} from './attachment.js';
 import {matchSaved, type SavedWeight} from './checkpoint.js';
-import {isGone} from './inner.js';
 import type {Inners} from './inners.js';
 import {plainName, type Plan} from './targets.js';
-import {mapValues} from './tensors.js';
+import {isGone, mapValues} from './tensors.js';
 
 /**
  * Which weights are attached, in the order that the inner optimizer's moments go by. Weights are known by identity,
@@ -55,13 +54,13 @@ export class Roster {
   saved(): SavedWeight[] {
     return this.places.map(entry => {
       if (!isAttachment(entry)) return entry;
-      const {name, weight, factors, store, refreshes} = entry;
+      const {name, weight, factors, refreshed, store} = entry;
       return {
         name,
         weight: weight.name,
         shape: weight.shape,
         factors: Object.keys(factors),
-        refreshes,
+        refreshed,
         tensors: store.all(),
       };
     });
@@ -108,19 +107,33 @@ export class Roster {
         );
       }
       attachment.store.restore(saved.tensors);
-      attachment.refreshes = saved.refreshes;
-      attachment.checkRestored();
-      dispose({...saved.tensors});
+      attachment.refreshed = saved.refreshed;
+      try {
+        attachment.checkRestored();
+      } catch (error) {
+        attachment.store.dispose();
+        throw error;
+      }
       this.place(attachment, this.places.indexOf(saved), saved.factors);
+      dispose({...saved.tensors});
     });
   }
 
   private place(attachment: Attachment, index: number, factors: readonly string[]): void {
     const first = this.places.slice(0, index).reduce((sum, entry) => sum + factorNames(entry).length, 0);
+    const {name: weight} = attachment;
+    try {
+      factors.forEach((factor, i) =>
+        this.inners.add(attachment.factors[factor]!, {weight, factor}, first + i),
+      );
+    } catch (error) {
+      // A function that makes inner optimizers failed: the weight stays as unknown, or as saved, as it was.
+      factors.forEach((factor, i) => this.inners.remove(attachment.factors[factor]!, first + i));
+      attachment.store.dispose();
+      throw error;
+    }
     this.places[index] = attachment;
     this.byWeight.set(attachment.weight, attachment);
-    const weight = attachment.name;
-    factors.forEach((factor, i) => this.inners.add(attachment.factors[factor]!, {weight, factor}, first + i));
   }
 
   private attachmentFor(weight: Variable, name: string): Attachment {

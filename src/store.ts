@@ -1,6 +1,6 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import {engine, variable} from '@tensorflow/tfjs-core';
-import type {Named} from './tensors.js';
+import {isGone, type Named} from './tensors.js';
 
 export type Variables = Readonly<Record<string, Variable>>;
 
@@ -51,7 +51,7 @@ export class Store {
   }
 
   drop(section: string): void {
-    for (const held of Object.values(this.get(section))) held.dispose();
+    for (const held of Object.values(this.get(section))) if (!isGone(held)) held.dispose();
     this.sections.delete(section);
   }
 

@@ -1,5 +1,5 @@
 import type {Scalar, Tensor, TensorContainer} from '@tensorflow/tfjs-core';
-import {addN, mul, reshape, square, sum, tidy} from '@tensorflow/tfjs-core';
+import {addN, engine, mul, reshape, square, sum, tidy, Variable} from '@tensorflow/tfjs-core';
 
 /** Tensors by name. */
 export type Named = Readonly<Record<string, Tensor>>;
@@ -34,3 +34,8 @@ export const clones = (tensors: Named): Record<string, Tensor> =>
 
 export const sumOfSquares = (tensors: Named): Scalar =>
   addN(Object.values(tensors).map(tensor => sum(square(tensor)))) as Scalar;
+
+/** Whether a variable was disposed: `isDisposed` stays false after `tf.disposeVariables()`. */
+export function isGone(tensor: Tensor): boolean {
+  return tensor instanceof Variable && engine().registeredVariables[tensor.name] !== tensor;
+}

@@ -27,8 +27,8 @@ interface Layout {
 export async function encodeAdapter(optimizer: ProjectedOptimizer): Promise<Uint8Array> {
   const tensors = new Map<string, Float32Entry>();
   const layout: Layout = {weights: []};
-  for (const {weight, name, parametrization, factors, frozen, refreshes} of optimizer.attached) {
-    if (refreshes > 0) {
+  for (const {weight, name, parametrization, factors, frozen, refreshed} of optimizer.attached) {
+    if (refreshed) {
       throw new Error(
         `${name} was refreshed: its factors hold only what it learned since, so they are no adapter`,
       );

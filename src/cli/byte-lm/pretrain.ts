@@ -1,0 +1,128 @@
+/** Makes the small model that ships with the project: a byte-level transformer of English prose. */
+import {fileURLToPath} from 'node:url';
+import {parseArgs} from 'node:util';
+import * as tf from '@tensorflow/tfjs';
+import {chooseBackend} from '../backend.js';
+import {saveModel} from '../files.js';
+import {integerOption} from '../options.js';
+import {duration, progressLine} from '../progress.js';
+import {seededRandom} from '../random.js';
+import {randomBatch} from './batch.js';
+import {englishCorpus} from './corpus.js';
+import {bitsPerByte} from './evaluate.js';
+import {byteTransformer, contextLength, crossEntropy, trainableVariables} from './model.js';
+
+export const pretrainHelp = `Usage: tfjs-lora pretrain [options]
+
+Pre-trains a byte-level transformer on the English prose of the installed packages' READMEs.
+
+  --steps N        steps of ${8 * contextLength} bytes (2500)
+  --seed N         seed of the weights and the batches (0)
+  --out FOLDER     where the model is written (examples/byte-lm)
+  --backend NAME   tensorflow-gpu, tensorflow, wasm or cpu (the first that is installed)
+`;
+
+const batch = 8;
+const peakRate = 2e-3;
+const lastRate = 1e-4;
+const warmup = 100;
+const weightDecay = 0.1;
+const clipNorm = 1;
+const stepsBetweenEvaluations = 200;
+
+/** The learning rate of a step, from 1: a linear rise, then half a cosine down. */
+export function learningRate(step: number, steps: number): number {
+  if (step <= warmup) return (peakRate * step) / warmup;
+  const progress = (step - warmup) / Math.max(steps - warmup, 1);
+  return lastRate + (peakRate - lastRate) * 0.5 * (1 + Math.cos(Math.PI * progress));
+}
+
+/** Runs `tfjs-lora pretrain`. */
+export async function pretrain(args: string[]): Promise<void> {
+  const {values} = parseArgs({
+    args,
+    options: {
+      steps: {type: 'string', default: '2500'},
+      seed: {type: 'string', default: '0'},
+      out: {type: 'string', default: fileURLToPath(new URL('../../../examples/byte-lm', import.meta.url))},
+      backend: {type: 'string'},
+      help: {type: 'boolean', short: 'h'},
+    },
+  });
+  if (values.help) {
+    process.stdout.write(pretrainHelp);
+    return;
+  }
+  const steps = integerOption('--steps', values.steps, 1);
+  const seed = integerOption('--seed', values.seed, 0);
+  const {name: backend} = await chooseBackend(values.backend);
+  const corpus = englishCorpus();
+  const model = byteTransformer({seed});
+  console.error(
+    `${model.countParams()} weights, ${corpus.train.length} bytes of English, ` +
+      `${corpus.heldOut.length} held out, on ${backend}`,
+  );
+
+  const variables = trainableVariables(model);
+  const optimizer = tf.train.adam(peakRate, 0.9, 0.99, 1e-7);
+  const random = seededRandom(seed);
+  const progress = progressLine();
+  const started = performance.now();
+  let best = Infinity;
+  for (let step = 1; step <= steps; step++) {
+    const rate = learningRate(step, steps);
+    (optimizer as unknown as {learningRate: number}).learningRate = rate;
+    const {bytes, next} = randomBatch(corpus.train, batch, contextLength, random);
+    const loss = trainStep(model, variables, optimizer, bytes, next, rate);
+    const bits = (await loss.data())[0]! / Math.LN2;
+    tf.dispose([bytes, next, loss]);
+    progress.update({step, steps, loss: bits, tokens: batch * contextLength});
+    if (step % stepsBetweenEvaluations !== 0 && step !== steps) continue;
+
+    const heldOut = await bitsPerByte(model, corpus.heldOut, {windows: Infinity});
+    progress.end();
+    console.error(`step ${step}: ${heldOut.toFixed(4)} bits per byte on held-out English`);
+    if (heldOut >= best) continue;
+    best = heldOut;
+    const facts = {
+      heldOutBitsPerByte: heldOut,
+      step,
+      steps,
+      seed,
+      bytesPerStep: batch * contextLength,
+      trainBytes: corpus.train.length,
+      heldOutBytes: corpus.heldOut.length,
+      weights: model.countParams(),
+      minutes: Number(((performance.now() - started) / 60_000).toFixed(1)),
+      backend,
+      versions: {tfjs: tf.version.tfjs, node: process.versions.node},
+    };
+    await saveModel(model, values.out, {'pretraining.json': JSON.stringify(facts, null, 2) + '\n'});
+  }
+  const took = duration((performance.now() - started) / 1000);
+  console.error(`${best.toFixed(4)} bits per byte on held-out English after ${took}: ${values.out}`);
+}
+
+/** One step of Adam with the gradient clipped by its norm and decoupled decay of the matrices; the loss. */
+function trainStep(
+  model: tf.LayersModel,
+  variables: tf.Variable[],
+  optimizer: tf.Optimizer,
+  bytes: tf.Tensor,
+  next: tf.Tensor,
+  rate: number,
+): tf.Scalar {
+  return tf.tidy(() => {
+    const loss = () => crossEntropy(next, model.apply(bytes, {training: true}) as tf.Tensor);
+    const {value, grads} = tf.variableGrads(loss, variables);
+    const squares = Object.values(grads).map(grad => grad.square().sum());
+    const norm = tf.addN(squares).sqrt();
+    const scale = tf.div(clipNorm, norm.maximum(clipNorm));
+    for (const name of Object.keys(grads)) grads[name] = grads[name]!.mul(scale);
+    for (const variable of variables) {
+      if (variable.rank >= 2) variable.assign(variable.mul(1 - rate * weightDecay));
+    }
+    optimizer.applyGradients(grads);
+    return value as tf.Scalar;
+  });
+}

@@ -1,0 +1,25 @@
+/**
+ * Rows of cells as padded text: the first column to the left, the others to the right, two spaces between.
+ * @param rows rows of equal length; the first one is the heading, underlined
+ */
+export function table(rows: string[][]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]!.length)));
+  const line = (row: string[]) =>
+    row
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
+      .join('  ')
+      .trimEnd();
+  const [heading, ...rest] = rows.map(line);
+  if (heading === undefined) return '';
+  return [heading, widths.map(width => '-'.repeat(width)).join('  '), ...rest].join('\n');
+}
+
+/** A share as 4.7 %. */
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+
+/** A number as 875,520. */
+export const count = (n: number): string => n.toLocaleString('en-US');
+
+/** Bytes as 3,526 kB. */
+export const kilobytes = (bytes: number): string =>
+  `${(bytes / 1000).toLocaleString('en-US', {maximumFractionDigits: 0})} kB`;

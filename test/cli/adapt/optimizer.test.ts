@@ -1,0 +1,57 @@
+import * as tf from '@tensorflow/tfjs';
+import {afterAll, beforeAll, expect, test} from 'vitest';
+import {buildOptimizer} from '../../../src/cli/adapt/optimizer.js';
+import {readOptions} from '../../../src/cli/adapt/options.js';
+import {chooseBackend} from '../../../src/cli/backend.js';
+import {byteTransformer, crossEntropy, trainableVariables} from '../../../src/cli/byte-lm/model.js';
+import {innerNames} from '../../../src/cli/inner.js';
+
+let model: tf.LayersModel;
+beforeAll(async () => {
+  await chooseBackend('wasm');
+  model = byteTransformer({context: 16, width: 16, blocks: 1, heads: 2});
+});
+afterAll(() => model.dispose());
+
+const build = (...args: string[]) => buildOptimizer(model, readOptions(args)!);
+
+test('every matrix is a target, or those that match', () => {
+  const treated = (...args: string[]) => {
+    const optimizer = build(...args);
+    const rows = optimizer.explain(model, null).filter(row => row.treatment !== 'freeze');
+    optimizer.dispose();
+    expect(rows.every(row => row.treatment === 'lora')).toBe(true);
+    return rows.map(row => row.name);
+  };
+  expect(treated()).toEqual(model.weights.filter(w => w.shape.length === 2).map(w => w.originalName));
+  expect(treated('--targets', 'query|value')).toEqual([
+    'block0/attention/query/kernel',
+    'block0/attention/value/kernel',
+  ]);
+});
+
+test.each(innerNames)('%s lowers the loss', inner => {
+  const own = byteTransformer({context: 16, width: 16, blocks: 1, heads: 2});
+  const optimizer = buildOptimizer(own, {...readOptions(['--inner', inner, '--steps', '20'])!});
+  const bytes = tf.tensor2d([[97, 98, 97, 98, 97, 98]], [1, 6], 'int32');
+  const step = () =>
+    tf.tidy(() => {
+      const loss = () => crossEntropy(bytes, own.apply(bytes) as tf.Tensor);
+      return optimizer.minimize(loss, true, trainableVariables(own))!.dataSync()[0]!;
+    });
+  const first = step();
+  let last = first;
+  for (let i = 1; i < 20; i++) last = step();
+  expect(last).toBeLessThan(first);
+  optimizer.dispose();
+  bytes.dispose();
+  own.dispose();
+});
+
+test('targets that name nothing, and a rank that saves nothing, are told', () => {
+  expect(() => build('--targets', 'nothing')).toThrow(
+    /--targets nothing names no matrix; there is .*block\*\/mlp\/up/,
+  );
+  expect(() => build('--rank', '8')).toThrow(/--rank 8 saves nothing on .*\[16 x 16\]: give at most 7/);
+  build('--rank', '7').dispose();
+});

@@ -1,0 +1,62 @@
+import {existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {afterAll, beforeAll, describe, expect, test} from 'vitest';
+import {byteTransformer} from '../../src/cli/byte-lm/model.js';
+import {chooseBackend} from '../../src/cli/backend.js';
+import {expectWritable, loadModel, saveModel, writeFiles} from '../../src/cli/files.js';
+import {UsageError} from '../../src/cli/usage-error.js';
+
+let folder: string;
+beforeAll(async () => {
+  await chooseBackend('wasm');
+  folder = mkdtempSync(join(tmpdir(), 'files-'));
+});
+afterAll(() => rmSync(folder, {recursive: true}));
+
+describe('writeFiles', () => {
+  test('makes folders and leaves nothing else', () => {
+    writeFiles({[join(folder, 'a/b/x.txt')]: 'x', [join(folder, 'a/b/y.bin')]: Uint8Array.of(1, 2)});
+    expect(readdirSync(join(folder, 'a/b')).sort()).toEqual(['x.txt', 'y.bin']);
+    expect([...readFileSync(join(folder, 'a/b/y.bin'))]).toEqual([1, 2]);
+  });
+
+  test('writes all or nothing', () => {
+    writeFileSync(join(folder, 'in-the-way'), '');
+    const good = join(folder, 'good.txt');
+    expect(() => writeFiles({[good]: 'x', [join(folder, 'in-the-way/x.txt')]: 'x'})).toThrow(UsageError);
+    expect(existsSync(good)).toBe(false);
+    expect(readdirSync(folder).filter(name => name.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+test('a folder is tried without a trace', () => {
+  expectWritable(join(folder, 'new/one'));
+  expect(existsSync(join(folder, 'new'))).toBe(false);
+  writeFileSync(join(folder, 'no-folder'), '');
+  expect(() => expectWritable(join(folder, 'no-folder'))).toThrow(UsageError);
+  expect(() => expectWritable(join(folder, 'no-folder/inside'))).toThrow(UsageError);
+});
+
+describe('models', () => {
+  test('a saved model reads back with the same answers', async () => {
+    const model = byteTransformer({context: 16, width: 16, blocks: 1, heads: 2, seed: 5});
+    await saveModel(model, join(folder, 'model'), {'facts.json': '{}'});
+    expect(readdirSync(join(folder, 'model')).sort()).toEqual(['facts.json', 'model.json', 'weights.bin']);
+    const again = await loadModel(join(folder, 'model'));
+    const bytes = tf.tensor2d([[1, 2, 3, 255]], [1, 4], 'int32');
+    const [expected, actual] = [model, again].map(m => (m.apply(bytes) as tf.Tensor).dataSync());
+    expect(actual).toEqual(expected);
+    const specs = JSON.parse(readFileSync(join(folder, 'model/model.json'), 'utf8')).weightsManifest[0]
+      .weights;
+    expect(specs.map((spec: {name: string}) => spec.name)).toContain('block0/attention/query/kernel');
+    expect(specs.every((spec: {name: string}) => !/_\d+$/.test(spec.name))).toBe(true);
+    tf.dispose(bytes);
+    model.dispose();
+    again.dispose();
+  });
+
+  test('a folder without a model is told', () =>
+    expect(loadModel(join(folder, 'nothing'))).rejects.toThrow(UsageError));
+});
