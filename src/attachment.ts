@@ -1,6 +1,7 @@
 import type {Scalar, Tensor, Tensor2D, Variable} from '@tensorflow/tfjs-core';
-import {add, dispose, mul, reshape, sub, tidy} from '@tensorflow/tfjs-core';
+import {add, dispose, keep, mul, reshape, sub, tidy} from '@tensorflow/tfjs-core';
 import * as calculus from './calculus.js';
+import type {CapturedHow} from './capture/tape.js';
 import type {Fresh, Gradient, Parametrization} from './parametrization.js';
 import {splitSeed} from './random.js';
 import {Store, type Variables} from './store.js';
@@ -40,6 +41,8 @@ export interface Attachment {
   readonly store: Store;
   /** Whether its subspace was chosen anew since the beginning. */
   refreshed: boolean;
+  /** How its last gradient came. */
+  captured: CapturedHow | null;
 
   /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
   project(gradient: Gradient, refreshAt: number | null): Projection;
@@ -60,6 +63,7 @@ const newStore = (name: string) => new Store(`tfjs-lora/${++count}/${name}`);
 export class ParametrizedWeight implements Attachment {
   readonly store: Store;
   refreshed = false;
+  captured: CapturedHow | null = null;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -200,6 +204,7 @@ export class WholeWeight implements Attachment {
   readonly parametrization = null;
   readonly store: Store;
   refreshed = false;
+  captured: CapturedHow | null = null;
   factors: Variables = {};
 
   constructor(
@@ -265,8 +270,19 @@ export function takeMean({store}: Attachment, k: number): Named {
   return mean;
 }
 
-export function disposeProjection({fresh, grads, norm2, gradientNorm2}: Projection): void {
-  dispose([fresh?.factors ?? {}, fresh?.frozen ?? {}, grads, norm2, gradientNorm2 ?? {}] as never);
+/** Makes a projection outlive the scope it was made in. */
+export function keepProjection(projection: Projection): Projection {
+  for (const tensor of tensorsOf(projection)) keep(tensor);
+  return projection;
+}
+
+export function disposeProjection(projection: Projection): void {
+  dispose(tensorsOf(projection));
+}
+
+function tensorsOf({fresh, grads, norm2, gradientNorm2}: Projection): Tensor[] {
+  const named = [fresh?.factors ?? {}, fresh?.frozen ?? {}, grads].flatMap(tensors => Object.values(tensors));
+  return [...named, norm2, ...(gradientNorm2 ? [gradientNorm2] : [])];
 }
 
 /** A weight as error messages name it. */

@@ -62,7 +62,8 @@ function explainOne(weight: Variable, plan: Plan, roster: Roster, inners: Inners
   if (treatment === 'freeze') {
     return {...row, treatment, rank: null, trained: 0, stateBytes: 0, capture: 'none: frozen'};
   }
-  const capture = 'dense: formed by tfjs, projected at once';
+  const how = attachment?.captured;
+  const capture = how ? `${how.path}${how.why && `: ${how.why}`}` : 'not seen yet';
   const [name, rank] = treatment === 'train' ? [treatment, null] : [treatment.name, treatment.rank ?? null];
   if (attachment) {
     const factors = Object.values(attachment.factors);

@@ -5,11 +5,13 @@ import {
   type Attachment,
   describe,
   disposeProjection,
+  keepProjection,
   type Projection,
   takeMean,
 } from './attachment.js';
-import {type DenseGradients, type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
+import {type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
+import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/tape.js';
 import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnersConfig, type InnerSource} from './inners.js';
@@ -93,20 +95,17 @@ export class ProjectedOptimizer extends Optimizer {
     const weights = varList ?? Object.values(engine().registeredVariables).filter(v => v.trainable);
     this.plan.check(weights);
     // What is frozen needs no gradient.
-    const {value, grads} = this.computeGradients(
-      f,
-      weights.filter(weight => this.plan.trains(weight)),
-    );
+    const trained = [...new Set(weights)].filter(weight => weight.trainable && this.plan.trains(weight));
+    const listen = this.settings.capture === 'auto' && canTap() ? tapGradients : denseGradients;
+    let cost: Scalar | undefined;
     try {
-      this.advance(trainedGradients(grads, this.plan), gradient => gradient.dispose());
+      this.advance(trained, take => (cost = listen(f, trained, take)));
     } catch (error) {
-      value.dispose();
+      cost?.dispose();
       throw error;
-    } finally {
-      dispose(grads);
     }
-    if (returnCost) return value;
-    value.dispose();
+    if (returnCost) return cost!;
+    cost!.dispose();
     return null;
   }
 
@@ -114,12 +113,20 @@ export class ProjectedOptimizer extends Optimizer {
   override applyGradients(gradients: HostGradients): void {
     this.expectAlive();
     this.plan.check(variablesOf(gradients));
-    this.advance(trainedGradients(gradients, this.plan), () => {});
+    const dense = trainedGradients(gradients, this.plan);
+    this.advance([...dense.keys()], take => {
+      for (const [weight, gradient] of dense) {
+        take(weight, denseGradient(gradient, matrixShape(weight.shape)), {
+          path: 'dense',
+          why: 'applyGradients',
+        });
+      }
+    });
   }
 
   /** One step, in the order it happens. Until all gradients are projected and found finite, nothing moves. */
-  private advance(gradients: DenseGradients, release: (gradient: Tensor) => void): void {
-    const projected = this.project(gradients, release);
+  private advance(weights: readonly Variable[], capture: (take: OnGradient) => void): void {
+    const projected = this.project(weights, capture);
     try {
       if (!this.mayMove(projected)) return;
       this.attach(projected);
@@ -130,22 +137,23 @@ export class ProjectedOptimizer extends Optimizer {
     }
   }
 
-  /** Projects weight by weight, each gradient released before the next; a refresh that is due comes first. */
-  private project(gradients: DenseGradients, release: (gradient: Tensor) => void): Projected {
+  /** Projects each gradient as it arrives; a refresh that is due comes first. In the order of `weights`. */
+  private project(weights: readonly Variable[], capture: (take: OnGradient) => void): Projected {
     const refreshAt = this.pending === 0 && this.settings.refresh(this.iterations) ? this.iterations : null;
-    const attachments = this.roster.forWeights([...gradients.keys()]);
-    const projected: Projected = new Map();
+    const attachments = this.roster.forWeights(weights);
+    const attachmentOf = new Map(weights.map((weight, i) => [weight, attachments[i]!]));
+    const arrived: Projected = new Map();
     try {
-      [...gradients].forEach(([weight, gradient], i) => {
-        const operator = denseGradient(gradient, matrixShape(weight.shape));
-        projected.set(attachments[i]!, attachments[i]!.project(operator, refreshAt));
-        release(gradient);
+      capture((weight, gradient, how) => {
+        const attachment = attachmentOf.get(weight)!;
+        arrived.set(attachment, keepProjection(attachment.project(gradient, refreshAt)));
+        attachment.captured = how;
       });
-      return projected;
     } catch (error) {
-      projected.forEach(disposeProjection);
+      arrived.forEach(disposeProjection);
       throw error;
     }
+    return new Map(attachments.flatMap(a => (arrived.has(a) ? [[a, arrived.get(a)!] as const] : [])));
   }
 
   /** Whether these gradients may move anything; throws when they must not and nobody said to skip them. */

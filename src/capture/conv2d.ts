@@ -1,17 +1,21 @@
 import type {Scalar, Tensor2D, Tensor4D} from '@tensorflow/tfjs-core';
 import {
+  addN,
   backend_util,
   concat,
   conv2d,
+  conv2dTranspose,
   matMul,
   pad,
   reshape,
+  slice,
   square,
   stridedSlice,
   sum,
   transpose,
 } from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
+import {timesTransposed} from './layout.js';
 
 /** What tfjs's Conv2D kernel was called with. */
 export interface ConvAttributes {
@@ -92,10 +96,57 @@ export function conv2dGradient(
     rightMul: q => backwards(matMul(flat, q)),
     rowSums: () => backwards(sum(flat, 1, true) as Tensor2D),
     columnSums: () => {
-      const perPlace = concat(places(inputs => sum(inputs, 1, true) as Tensor2D), 1);
+      const perPlace = concat(
+        places(inputs => sum(inputs, 1, true) as Tensor2D),
+        1,
+      );
       return matMul(transpose(sum(perPlace, 1, true) as Tensor2D), flat);
     },
     norm2: () => sum(square(dense())) as Scalar,
     dense,
   };
+}
+
+/**
+ * dL/dx of a convolution, `[batch, height, width, in]`. tfjs has it for dilation 1; with a dilation (and so stride 1)
+ * each place of the filter sends delta back to the inputs it met.
+ */
+export function conv2dInputGradient(
+  xShape: [number, number, number, number],
+  delta: Tensor4D,
+  filter: Tensor4D,
+  {strides, pad: padding, dilations, dimRoundingMode}: ConvAttributes,
+): Tensor4D {
+  const info = backend_util.computeConv2DInfo(
+    xShape,
+    filter.shape,
+    strides,
+    dilations,
+    padding,
+    dimRoundingMode,
+  );
+  const {dilationHeight, dilationWidth, padInfo, outHeight, outWidth} = info;
+  if (dilationHeight === 1 && dilationWidth === 1) {
+    return conv2dTranspose(delta, filter, xShape, strides, padding as 'valid', dimRoundingMode);
+  }
+  const [kh, kw, inChannels, out] = filter.shape;
+  const [batch, height, width] = xShape;
+  const [paddedHeight, paddedWidth] = [
+    Math.max(padInfo.top + height, outHeight + (kh - 1) * dilationHeight),
+    Math.max(padInfo.left + width, outWidth + (kw - 1) * dilationWidth),
+  ];
+  const flat = reshape(delta, [-1, out]) as Tensor2D;
+  const parts = Array.from({length: kh * kw}, (_, place) => {
+    const [row, column] = [Math.floor(place / kw), place % kw];
+    const matrix = reshape(slice(filter, [row, column, 0, 0], [1, 1, inChannels, out]), [inChannels, out]);
+    const back = reshape(timesTransposed(flat, matrix as Tensor2D), [batch, outHeight, outWidth, inChannels]);
+    const [top, left] = [row * dilationHeight, column * dilationWidth];
+    return pad(back, [
+      [0, 0],
+      [top, paddedHeight - outHeight - top],
+      [left, paddedWidth - outWidth - left],
+      [0, 0],
+    ]);
+  });
+  return slice(addN(parts) as Tensor4D, [0, padInfo.top, padInfo.left, 0], xShape);
 }

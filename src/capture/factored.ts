@@ -1,5 +1,5 @@
 import type {Scalar, Tensor2D} from '@tensorflow/tfjs-core';
-import {concat, matMul, mul, ones, square, sum, transpose} from '@tensorflow/tfjs-core';
+import {concat, matMul, mul, square, sum, transpose} from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
 
 /** One use of a weight: its gradient is `x^T delta`, which is not formed. */
@@ -18,7 +18,10 @@ export function factoredGradient(terms: readonly Term[], shape: readonly [m: num
   const {x, delta} =
     terms.length === 1
       ? terms[0]!
-      : {x: concat(terms.map(term => term.x)), delta: concat(terms.map(term => term.delta))};
+      : {
+          x: concat<Tensor2D>(terms.map(term => term.x)),
+          delta: concat<Tensor2D>(terms.map(term => term.delta)),
+        };
   const t = x.shape[0];
   const [m, n] = shape;
   return {
@@ -26,9 +29,9 @@ export function factoredGradient(terms: readonly Term[], shape: readonly [m: num
     // P^T G = (x P)^T delta
     leftMul: p => matMul(transpose(matMul(x, p)), delta),
     // G Q = x^T (delta Q) = ((delta Q)^T x)^T
-    rightMul: q => transpose(matMul(transpose(matMul(delta, q)), x)),
-    rowSums: () => transpose(matMul(transpose(sum(delta, 1, true) as Tensor2D), x)),
-    columnSums: () => matMul(transpose(sum(x, 1, true) as Tensor2D), delta),
+    rightMul: q => transpose<Tensor2D>(matMul<Tensor2D>(transpose(matMul<Tensor2D>(delta, q)), x)),
+    rowSums: () => transpose<Tensor2D>(matMul<Tensor2D>(transpose(sum<Tensor2D>(delta, 1, true)), x)),
+    columnSums: () => matMul(transpose(sum<Tensor2D>(x, 1, true)), delta),
     norm2: () => {
       // ||G||^2 = <x x^T, delta delta^T>, unless the Gram matrices are larger than G.
       if (t * t > m * n) return sum(square(matMul(transpose(x), delta))) as Scalar;

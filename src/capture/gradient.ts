@@ -1,5 +1,5 @@
 import type {Scalar, Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {matMul, ones, reshape, square, sum, transpose} from '@tensorflow/tfjs-core';
+import {add, addN, matMul, ones, reshape, square, sum, transpose} from '@tensorflow/tfjs-core';
 
 /**
  * dL/dW of one weight, `G` of shape `[m, n]`, as a linear operator: what it does to other matrices, not what it
@@ -33,6 +33,26 @@ export function denseGradient(tensor: Tensor, shape: readonly [m: number, n: num
     rowSums: () => sum(dense(), 1, true) as Tensor2D,
     columnSums: () => matMul(ones([1, m]) as Tensor2D, dense()),
     norm2: () => sum(square(tensor)) as Scalar,
+    dense,
+  };
+}
+
+/** The sum of gradients of one weight: of its uses, or of micro-batches. At least one. */
+export function sumOfGradients(terms: readonly Gradient[]): Gradient {
+  const [first, ...others] = terms;
+  if (!first) throw new Error('sumOfGradients: there is nothing to add');
+  if (others.length === 0) return first;
+  const total = (of: (term: Gradient) => Tensor2D) =>
+    others.reduce((sum, term) => add(sum, of(term)) as Tensor2D, of(first));
+  const dense = () => addN(terms.map(term => term.dense()));
+  return {
+    shape: first.shape,
+    leftMul: p => total(term => term.leftMul(p)),
+    rightMul: q => total(term => term.rightMul(q)),
+    rowSums: () => total(term => term.rowSums()),
+    columnSums: () => total(term => term.columnSums()),
+    // ||G1 + G2||^2 has cross terms, which the parts do not know.
+    norm2: () => sum(square(dense())) as Scalar,
     dense,
   };
 }
