@@ -28,8 +28,6 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
 
 export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   const error = relativeError(actual, expected);
-  if (process.env['RESIDUALS'])
-    console.log(`RES ${error.toExponential(1)} of ${tolerance} ${expect.getState().currentTestName}`);
   expect(error, `relative error ${error}`).toBeLessThanOrEqual(tolerance);
 }
 

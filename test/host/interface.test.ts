@@ -181,7 +181,6 @@ onEachBackend('the interface of tf.Optimizer', () => {
     for (const optimizer of optimizers) {
       broken = true;
       const before = [values(u), values(v)];
-      optimizer.minimize.bind(optimizer);
       expect(() => optimizer.minimize(loss)).toThrow(/mine|learningRate at step 0/);
       expect([values(u), values(v)]).toEqual(before);
       expect(optimizer.iterations).toBe(0);
@@ -236,7 +235,7 @@ onEachBackend('the interface of tf.Optimizer', () => {
         [u, v],
       ]),
     );
-    // Each has an inner count of its own steps with SGD's momentum: u three times, v twice, in any mixture.
+    // Also where v has no gradient at the first step.
     const mixed = run(({u, v}) => [[u], [v, u], [u, v]]);
     expect(mixed).toEqual(run(({u, v}) => [[u], [u, v], [v, u]]));
   });

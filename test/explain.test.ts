@@ -1,0 +1,124 @@
+import * as tf from '@tensorflow/tfjs';
+import {afterEach, expect, it} from 'vitest';
+import {full, loraAdam, normal, projected, lora} from '../src/index.js';
+import {mlp} from './host/models.js';
+
+afterEach(() => tf.disposeVariables());
+
+function weights() {
+  return [
+    tf.variable(normal([8, 6], 1), true, 'kernel'),
+    tf.variable(tf.zeros([6]), true, 'bias'),
+    tf.variable(normal([4, 2], 2), true, 'tiny'),
+    tf.variable(tf.zeros([6]), false, 'mean'),
+  ];
+}
+
+it('tells of every weight what happens to it and why, before the first step', () => {
+  const optimizer = loraAdam(1e-3, {
+    rank: 2,
+    targets: [
+      ['kernel', lora({rank: 2})],
+      ['bias', 'train'],
+      ['tiny', full()],
+    ],
+  });
+  const rows = optimizer.explain(weights(), null);
+  expect(rows).toEqual([
+    // Factors 2 (8 + 6) = 28 numbers, and two moments each: 28 * 3 * 4 bytes.
+    {
+      name: 'kernel',
+      shape: [8, 6],
+      rule: '"kernel"',
+      why: 'named by a rule',
+      treatment: 'lora',
+      rank: 2,
+      trained: 28,
+      of: 48,
+      stateBytes: 336,
+      capture: 'dense: formed by tfjs, projected at once',
+    },
+    // Two moments of 6 numbers.
+    expect.objectContaining({
+      name: 'bias',
+      treatment: 'train',
+      rank: null,
+      trained: 6,
+      of: 6,
+      stateBytes: 48,
+    }),
+    // delta and its moments: 8 * 3 * 4.
+    expect.objectContaining({name: 'tiny', treatment: 'full', trained: 8, of: 8, stateBytes: 96}),
+    expect.objectContaining({
+      name: 'mean',
+      treatment: 'freeze',
+      trained: 0,
+      stateBytes: 0,
+      capture: 'none: frozen',
+    }),
+  ]);
+  optimizer.dispose();
+});
+
+it('C39 what it predicts is what it measures after a step, and the rows add up to the state', () => {
+  const targets = [
+    ['kernel', lora({rank: 2})],
+    ['bias', 'train'],
+    ['tiny', full()],
+  ] as const;
+  const optimizer = loraAdam(1e-3, {targets});
+  const given = weights();
+  const predicted = optimizer.explain(given, null);
+  const before = tf.memory().numBytes;
+  const gradients = Object.fromEntries(given.slice(0, 3).map(w => [w.name, w.clone()]));
+  const empty = optimizer.stateBytes;
+  optimizer.applyGradients(gradients);
+  tf.dispose(gradients);
+  const measured = optimizer.explain(given, null);
+  expect(measured).toEqual(predicted);
+  const sum = measured.reduce((total, row) => total + row.stateBytes, 0);
+  expect(sum).toBe(336 + 48 + 96);
+  expect(tf.memory().numBytes - before).toBe(sum);
+  expect(optimizer.stateBytes - empty).toBe(sum);
+  optimizer.dispose();
+});
+
+it('takes a model, prints a table with totals, and lists what was trained when nothing is given', () => {
+  const model = mlp('explained');
+  const optimizer = loraAdam(1e-3, {rank: 2});
+  const lines: string[] = [];
+  const print = (line: string) => void lines.push(line);
+  expect(optimizer.explain(undefined, print)).toEqual([]);
+  expect(lines.join('\n')).toMatch(/no weight seen yet/);
+  lines.length = 0;
+  // 2 (6 + 8) + 2 (8 + 3) = 50 of 48 + 8 + 24 + 3 = 83 numbers.
+  expect(optimizer.explain(model, print)).toHaveLength(4);
+  const table = lines.join('\n');
+  expect(table).toMatch(/weight +shape +treatment +trained +of +state +gradient +rule/);
+  expect(table).toMatch(/hidden\/kernel\S* +6 x 8 +lora r=2 +28 +48 +336 B +dense/);
+  expect(table).toMatch(/trained 50 of 83 numbers \(60.2 %\); the optimizer keeps 600 B, .* 664 B/);
+  expect(table).not.toMatch(/warning/);
+  optimizer.dispose();
+  model.dispose();
+});
+
+it('warns of an inner optimizer that has the backend’s epsilon, where that is not 1e-7', () => {
+  const told = (inner: tf.Optimizer) => {
+    const lines: string[] = [];
+    const optimizer = projected(inner, lora({rank: 2}));
+    optimizer.explain(weights(), line => void lines.push(line));
+    tf.disposeVariables();
+    return lines.join('\n');
+  };
+  const backend = tf.backend() as unknown as {epsilon(): number};
+  const {epsilon} = backend;
+  backend.epsilon = () => 1e-4; // as webgl says with half floats
+  try {
+    expect(told(tf.train.adam(1e-3))).toMatch(
+      /warning: the Adam has the backend's epsilon 0.0001; give it 1e-7/,
+    );
+    expect(told(tf.train.adam(1e-3, 0.9, 0.999, 1e-7))).not.toMatch(/warning/);
+  } finally {
+    backend.epsilon = epsilon;
+  }
+});
