@@ -2,6 +2,7 @@ import type {Scalar, Tensor, Tensor1D, Tensor2D, Tensor4D, Variable} from '@tens
 import {
   dispose,
   engine,
+  getGradient,
   keep,
   matMul,
   reshape,
@@ -216,20 +217,25 @@ class Tape {
   ): {inputs: Inputs; gradient: GradientFunction} | null {
     const keys = Object.keys(inputs).filter(key => inputs[key] && this.views.has(inputs[key].id));
     if (keys.length === 0) return null;
-    const [key] = keys as [string];
-    const view = this.views.get(inputs[key]!.id)!;
-    if (keys.length === 1 && this.engine.state.gradientDepth === 1) {
-      if (this.passOn(name, view, inputs[key]!, outputs[0]!, attrs)) return null;
-      const node = this.consumer(name, key, view, inputs, saved, attrs);
-      if (node) {
-        view.use.taps++;
-        const {[key]: _, ...others} = inputs;
-        return {inputs: {...others, [TAPPED]: this.token}, gradient: node};
+    let tapped: {inputs: Inputs; gradient: GradientFunction} | null = null;
+    for (const key of keys) {
+      const view = this.views.get(inputs[key]!.id)!;
+      // Inside a gradient that the loss takes itself the node must stay what it is.
+      if (this.engine.state.gradientDepth === 1 && !tapped) {
+        // What the tape clones to save leads nowhere; its node is called like the op around it, or not at all.
+        if (isSavedClone(name, inputs, outputs, saved)) continue;
+        if (this.passOn(name, view, inputs[key]!, outputs[0]!, attrs)) continue;
+        const gradient = this.consumer(name, key, view, inputs, saved, attrs);
+        if (gradient) {
+          view.use.taps++;
+          const {[key]: _, ...others} = inputs;
+          tapped = {inputs: {...others, [TAPPED]: this.token}, gradient};
+          continue;
+        }
       }
+      view.use.dense = `${opName(name)} has no factored form`;
     }
-    for (const other of keys)
-      this.views.get(inputs[other]!.id)!.use.dense = `${name || 'an op'} has no factored form`;
-    return null;
+    return tapped;
   }
 
   /** Whether the node only shows the weight in another form, which is remembered. */
@@ -242,8 +248,8 @@ class Tape {
   ): boolean {
     const rows = transposed ? use.shape[1] : use.shape[0];
     const columns = transposed ? use.shape[0] : use.shape[1];
-    const isSame = to.size === rows * columns && (to.shape.at(-1) ?? 1) === columns;
-    if (name === 'Identity' || (name === 'Reshape' && isSame)) {
+    if (name === 'Identity' || name === 'Reshape') {
+      if (to.size !== rows * columns || (to.shape.at(-1) ?? 1) !== columns) return false;
       this.views.set(to.id, {use, transposed});
       return true;
     }
@@ -305,13 +311,16 @@ class Tape {
     bias: Tensor | null = null,
   ): GradientFunction | null {
     // With the weight on the left y = W b is y^T = b^T W^T: the same rule with both sides turned.
-    const [weight, other] = side === 'b' ? [b, a] : [a, b];
+    const other = side === 'b' ? a : b;
     const turned = side === 'a';
     const weightTurned = Boolean(side === 'b' ? transposeB : transposeA) !== turned;
     const otherTurned = Boolean(side === 'b' ? transposeA : transposeB) !== turned;
-    const kept = savedAs(other, saved);
-    const keptWeight = savedAs(weight, saved);
-    if (!kept || !keptWeight || ((turned || otherTurned) && other.size !== matrixSize(other))) return null;
+    const [keptA, keptB] = saved;
+    if (!keptA || !keptB || !sameShape(keptA, a) || !sameShape(keptB, b)) return null;
+    const [keptWeight, kept] = side === 'b' ? [keptB, keptA] : [keptA, keptB];
+    if ((turned || otherTurned) && other.size !== matrixSize(other)) {
+      return null;
+    }
     const asRows = (tensor: Tensor, isTurned: boolean) => {
       const columns = tensor.shape.at(-1)!;
       const rows = reshape(tensor, [-1, columns]) as Tensor2D;
@@ -347,8 +356,16 @@ class Tape {
     saved: Tensor[],
     attrs: Attributes,
   ): GradientFunction | null {
-    const kept = savedAs(indices!, saved);
-    if (view.transposed || attrs['axis'] !== 0 || attrs['batchDims'] || x!.rank !== 2 || !kept) return null;
+    const kept = saved[1];
+    if (
+      view.transposed ||
+      attrs['axis'] !== 0 ||
+      attrs['batchDims'] ||
+      x!.rank !== 2 ||
+      !kept ||
+      !sameShape(kept, indices!)
+    )
+      return null;
     return dy => ({
       indices: () => kept,
       [TAPPED]: () =>
@@ -369,8 +386,10 @@ class Tape {
     bias: Tensor | null,
   ): GradientFunction | null {
     const attributes = attrs as unknown as ConvAttributes;
-    const [kept, keptFilter] = [savedAs(x, saved), savedAs(filter, saved)];
+    // Conv2D saves [x, filter], the fused one [filter, x, y, bias].
+    const [kept, keptFilter] = keyOfX === 'x' ? saved : [saved[1], saved[0]];
     if (view.transposed || attributes.dataFormat === 'NCHW' || !kept || !keptFilter) return null;
+    if (!sameShape(kept, x) || !sameShape(keptFilter, filter)) return null;
     const shape = filter.shape as [number, number, number, number];
     return dy => ({
       [keyOfX]: () =>
@@ -429,10 +448,17 @@ class Tape {
 /** Kernel name of the nodes we record; no gradient is registered under it, so tfjs takes ours. */
 const TAPPED = 'tfjs-lora/tap';
 
-/** The clone that the tape saved of a tensor, which lives until the backward pass is over. */
-function savedAs(tensor: Tensor, saved: readonly Tensor[]): Tensor | undefined {
-  return saved.find(({dataId, shape}) => dataId === tensor.dataId && String(shape) === String(tensor.shape));
+/** Whether a node is the engine's own clone of a tensor that a gradient function will want. */
+function isSavedClone(name: string, inputs: Inputs, outputs: Tensor[], saved: Tensor[]): boolean {
+  const keys = Object.keys(inputs);
+  if (keys.length !== 1 || keys[0] !== 'x' || saved.length > 0 || getGradient(name)) return false;
+  return String(outputs[0]!.shape) === String(inputs['x']!.shape);
 }
+
+/** A kernel's name, or that of the op around a fused kernel, as people know it. */
+const opName = (name: string) => name.replace(/_*(op)?$/, '') || 'an op';
+
+const sameShape = (a: Tensor, b: Tensor) => String(a.shape) === String(b.shape);
 
 const matrixSize = ({shape}: Tensor) => shape.slice(-2).reduce((product, axis) => product * axis, 1);
 
