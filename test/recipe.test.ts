@@ -75,7 +75,7 @@ describe('what a file cannot hold', () => {
       parametrization: {init(): unknown; delta(): unknown};
     };
     expect(back['targets']).toThrow(/`options.targets` was a function of yours/);
-    expect(back.parametrization.init).toThrow(/`options.parametrization` was a parametrization of yours/);
+    expect(back.parametrization.init).toThrow(/`options.parametrization.init` was a function of yours/);
     expect(back.parametrization.delta).toThrow(/of yours/);
     expect(back.nested.schedule).toThrow(/`options.nested.schedule`/);
     expect(back['when']).toThrow(/an object of yours/);
