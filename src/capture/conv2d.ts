@@ -15,7 +15,8 @@ import {
   transpose,
 } from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
-import {timesTransposed} from './layout.js';
+import {columnSums, timesTransposed} from './layout.js';
+import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
 /** What tfjs's Conv2D kernel was called with. */
 export interface ConvAttributes {
@@ -149,4 +150,31 @@ export function conv2dInputGradient(
     ]);
   });
   return slice(addN(parts) as Tensor4D, [0, padInfo.top, padInfo.left, 0], xShape);
+}
+
+/** `y = conv2d(x, W)`, NHWC, plain or fused with a bias. */
+export function conv2dConsumer(
+  {inputs, saved, attrs, transposed}: ConsumingNode,
+  keys: {x: string; filter: string; bias?: string},
+): Consumer | null {
+  // Conv2D saves [x, filter], the fused one [filter, x, y, bias].
+  const [x, filter] = keys.x === 'x' ? saved : [saved[1], saved[0]];
+  const attributes = attrs as unknown as ConvAttributes;
+  if (transposed || attributes.dataFormat === 'NCHW') return null;
+  if (!sameShape(x, inputs[keys.x]) || !sameShape(filter, inputs[keys.filter])) return null;
+  const [input, weight] = [x as Tensor4D, filter as Tensor4D];
+  const bias = keys.bias === undefined ? undefined : inputs[keys.bias];
+  return {
+    others: dy => ({
+      [keys.x]: () => conv2dInputGradient(input.shape, dy as Tensor4D, weight, attributes),
+      ...(bias && {
+        [keys.bias!]: () => reshape(columnSums(reshape(dy, [-1, weight.shape[3]])), bias.shape),
+      }),
+    }),
+    part: dy => ({
+      tensors: [input, dy],
+      gradient: ([from, delta]) =>
+        conv2dGradient(from as Tensor4D, delta as Tensor4D, weight.shape, attributes),
+    }),
+  };
 }

@@ -1,6 +1,7 @@
 import type {Scalar, Tensor1D, Tensor2D} from '@tensorflow/tfjs-core';
 import {gather, matMul, reshape, scatterND, square, sum, transpose} from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
+import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
 /**
  * The gradient of an embedding: row `indices[i]` of G is the sum of the rows `delta[i]`.
@@ -24,5 +25,19 @@ export function gatherGradient(
     columnSums: () => sum(delta, 0, true) as Tensor2D,
     norm2: () => sum(square(scatter(delta))) as Scalar,
     dense: () => scatter(delta),
+  };
+}
+
+/** `y = rows of W at the indices`: an embedding. Gathering along another axis, or in batches, has no factored form here. */
+export function gatherConsumer({inputs, saved, attrs, transposed, shape}: ConsumingNode): Consumer | null {
+  const indices = saved[1];
+  const isPlain = attrs['axis'] === 0 && !attrs['batchDims'] && inputs['x']!.rank === 2;
+  if (transposed || !isPlain || !indices || !sameShape(indices, inputs['indices'])) return null;
+  return {
+    others: () => ({indices: () => indices}),
+    part: dy => ({
+      tensors: [reshape(indices, [-1]), reshape(dy, [-1, shape[1]])],
+      gradient: ([rows, delta]) => gatherGradient(rows as Tensor1D, delta as Tensor2D, shape),
+    }),
   };
 }

@@ -1,25 +1,13 @@
-import type {Scalar, Tensor, Tensor1D, Tensor2D, Tensor4D, Variable} from '@tensorflow/tfjs-core';
-import {
-  dispose,
-  engine,
-  getGradient,
-  keep,
-  matMul,
-  reshape,
-  scalar,
-  tidy,
-  transpose,
-  variableGrads,
-} from '@tensorflow/tfjs-core';
+import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
+import {dispose, engine, getGradient, keep, scalar, tidy, variableGrads} from '@tensorflow/tfjs-core';
 import {matrixShape} from '../targets.js';
-import {type ConvAttributes, conv2dGradient, conv2dInputGradient} from './conv2d.js';
-import {factoredGradient, type Term} from './factored.js';
-import {gatherGradient} from './gather.js';
+import {conv2dConsumer} from './conv2d.js';
+import {factoredGradient} from './factored.js';
+import {gatherConsumer} from './gather.js';
 import {denseGradient, type Gradient, sumOfGradients} from './gradient.js';
-import {columnSums, timesTransposed} from './layout.js';
+import {matMulConsumer} from './matmul.js';
+import type {Attributes, Consumer, ConsumingNode, Inputs, Part} from './node.js';
 
-type Attributes = Record<string, unknown>;
-type Inputs = Record<string, Tensor>;
 type GradientFunction = (dy: Tensor, saved: Tensor[], attrs: Attributes) => Record<string, () => Tensor>;
 
 /** What the engine of tfjs-core offers to those who look in. */
@@ -112,14 +100,6 @@ interface Use {
   /** Parts that have come and wait for the others; their tensors are kept. */
   parts: Part[];
   done: boolean;
-}
-
-/** A part of a gradient, as an operator on tensors that may have to be kept. */
-interface Part {
-  readonly tensors: readonly Tensor[];
-  /** A term `x^T delta` where it is one, so that several can be multiplied at once. */
-  readonly term?: (tensors: readonly Tensor[]) => Term;
-  readonly gradient: (tensors: readonly Tensor[]) => Gradient;
 }
 
 class Tape {
@@ -225,10 +205,15 @@ class Tape {
         // What the tape clones to save leads nowhere; its node is called like the op around it, or not at all.
         if (isSavedClone(name, inputs, outputs, saved)) continue;
         if (this.passOn(name, view, inputs[key]!, outputs[0]!, attrs)) continue;
-        const gradient = this.consumer(name, key, view, inputs, saved, attrs);
-        if (gradient) {
-          view.use.taps++;
+        const {use, transposed} = view;
+        const consumer = this.consumer(name, {key, inputs, saved, attrs, transposed, shape: use.shape});
+        if (consumer) {
+          use.taps++;
           const {[key]: _, ...others} = inputs;
+          const gradient = (dy: Tensor) => ({
+            ...consumer.others(dy),
+            [TAPPED]: () => this.deliver(use, consumer.part(dy)),
+          });
           tapped = {inputs: {...others, [TAPPED]: this.token}, gradient};
           continue;
         }
@@ -264,144 +249,23 @@ class Tape {
     return true;
   }
 
-  /** The gradient function of a node that consumes a weight, for ops with a factored gradient. */
-  private consumer(
-    name: string,
-    key: string,
-    view: View,
-    inputs: Inputs,
-    saved: Tensor[],
-    attrs: Attributes,
-  ): GradientFunction | null {
-    if (name === 'BatchMatMul')
-      return this.matMul(view, key as 'a' | 'b', inputs['a']!, inputs['b']!, saved, attrs);
-    if (name === 'GatherV2' && key === 'x') return this.gather(view, inputs, saved, attrs);
-    if (name === 'Conv2D' && key === 'filter') {
-      return this.conv2d(view, inputs['x']!, inputs['filter']!, saved, attrs, 'x', null);
+  /** What takes the place of the gradient function of an op that has a factored gradient. */
+  private consumer(name: string, node: ConsumingNode): Consumer | null {
+    const {key, inputs} = node;
+    if (name === 'BatchMatMul') return matMulConsumer(node, key as 'a' | 'b', {a: 'a', b: 'b'});
+    if (name === 'GatherV2' && key === 'x') return gatherConsumer(node);
+    if (name === 'Conv2D' && key === 'filter') return conv2dConsumer(node, {x: 'x', filter: 'filter'});
+    // tfjs fuses while it records only where nothing follows the product but a bias.
+    const fused = this.fused.findLast(({inputs: ran}) => isRunOn(ran, inputs));
+    if (!fused || (fused.attrs['activation'] ?? 'linear') !== 'linear') return null;
+    const ran = {...node, attrs: fused.attrs};
+    if (fused.name === '_FusedMatMul' && (key === '0' || key === '1')) {
+      return matMulConsumer(ran, key === '0' ? 'a' : 'b', {a: '0', b: '1'}, '2');
     }
-    const run = this.fused.findLast(({inputs: ran}) => isRunOn(ran, inputs));
-    if (!run || attrsActivation(run.attrs) !== 'linear') return null;
-    const bias = inputs['2'] ?? null;
-    if (run.name === '_FusedMatMul' && (key === '0' || key === '1')) {
-      return this.matMul(
-        view,
-        key === '0' ? 'a' : 'b',
-        inputs['0']!,
-        inputs['1']!,
-        saved,
-        run.attrs,
-        ['0', '1'],
-        bias,
-      );
-    }
-    if (run.name === 'FusedConv2D' && key === '1') {
-      return this.conv2d(view, inputs['0']!, inputs['1']!, saved, run.attrs, '0', bias);
+    if (fused.name === 'FusedConv2D' && key === '1') {
+      return conv2dConsumer(ran, {x: '0', filter: '1', bias: '2'});
     }
     return null;
-  }
-
-  private matMul(
-    view: View,
-    side: 'a' | 'b',
-    a: Tensor,
-    b: Tensor,
-    saved: Tensor[],
-    {transposeA, transposeB}: Attributes,
-    [keyA, keyB]: [string, string] = ['a', 'b'],
-    bias: Tensor | null = null,
-  ): GradientFunction | null {
-    // With the weight on the left y = W b is y^T = b^T W^T: the same rule with both sides turned.
-    const other = side === 'b' ? a : b;
-    const turned = side === 'a';
-    const weightTurned = Boolean(side === 'b' ? transposeB : transposeA) !== turned;
-    const otherTurned = Boolean(side === 'b' ? transposeA : transposeB) !== turned;
-    const [keptA, keptB] = saved;
-    if (!keptA || !keptB || !sameShape(keptA, a) || !sameShape(keptB, b)) return null;
-    const [keptWeight, kept] = side === 'b' ? [keptB, keptA] : [keptA, keptB];
-    if ((turned || otherTurned) && other.size !== matrixSize(other)) {
-      return null;
-    }
-    const asRows = (tensor: Tensor, isTurned: boolean) => {
-      const columns = tensor.shape.at(-1)!;
-      const rows = reshape(tensor, [-1, columns]) as Tensor2D;
-      return isTurned ? (transpose(rows) as Tensor2D) : rows;
-    };
-    const flipped = weightTurned !== view.transposed;
-    return dy => {
-      const delta = asRows(dy, turned);
-      return {
-        [side === 'b' ? keyA : keyB]: () => {
-          // dx = delta op(W)^T
-          const matrix = reshape(keptWeight, keptWeight.shape.slice(-2) as [number, number]) as Tensor2D;
-          const dx = weightTurned ? matMul(delta, matrix) : timesTransposed(delta, matrix);
-          return reshape(otherTurned ? transpose(dx) : dx, other.shape);
-        },
-        ...(bias && {'2': () => reshape(columnSums(asRows(dy, false)), bias.shape)}),
-        [TAPPED]: () => {
-          const term = ([x, d]: readonly Tensor[]): Term =>
-            flipped ? {x: d as Tensor2D, delta: x as Tensor2D} : {x: x as Tensor2D, delta: d as Tensor2D};
-          return this.deliver(view.use, {
-            tensors: [asRows(kept, otherTurned), delta],
-            term,
-            gradient: tensors => factoredGradient([term(tensors)], view.use.shape),
-          });
-        },
-      };
-    };
-  }
-
-  private gather(
-    view: View,
-    {x, indices}: Inputs,
-    saved: Tensor[],
-    attrs: Attributes,
-  ): GradientFunction | null {
-    const kept = saved[1];
-    if (
-      view.transposed ||
-      attrs['axis'] !== 0 ||
-      attrs['batchDims'] ||
-      x!.rank !== 2 ||
-      !kept ||
-      !sameShape(kept, indices!)
-    )
-      return null;
-    return dy => ({
-      indices: () => kept,
-      [TAPPED]: () =>
-        this.deliver(view.use, {
-          tensors: [reshape(kept, [-1]), reshape(dy, [-1, view.use.shape[1]])],
-          gradient: ([rows, delta]) => gatherGradient(rows as Tensor1D, delta as Tensor2D, view.use.shape),
-        }),
-    });
-  }
-
-  private conv2d(
-    view: View,
-    x: Tensor,
-    filter: Tensor,
-    saved: Tensor[],
-    attrs: Attributes,
-    keyOfX: string,
-    bias: Tensor | null,
-  ): GradientFunction | null {
-    const attributes = attrs as unknown as ConvAttributes;
-    // Conv2D saves [x, filter], the fused one [filter, x, y, bias].
-    const [kept, keptFilter] = keyOfX === 'x' ? saved : [saved[1], saved[0]];
-    if (view.transposed || attributes.dataFormat === 'NCHW' || !kept || !keptFilter) return null;
-    if (!sameShape(kept, x) || !sameShape(keptFilter, filter)) return null;
-    const shape = filter.shape as [number, number, number, number];
-    return dy => ({
-      [keyOfX]: () =>
-        conv2dInputGradient(x.shape as never, dy as Tensor4D, keptFilter as Tensor4D, attributes),
-      ...(bias && {'2': () => reshape(columnSums(reshape(dy, [-1, shape[3]]) as Tensor2D), bias.shape)}),
-      [TAPPED]: () =>
-        this.deliver(view.use, {
-          tensors: [kept, dy],
-          gradient: ([input, delta]) =>
-            conv2dGradient(input as Tensor4D, delta as Tensor4D, shape, attributes),
-        }),
-    });
   }
 
   /** Hands a gradient over as soon as all its parts are there; keeps this part until then. */
@@ -457,12 +321,6 @@ function isSavedClone(name: string, inputs: Inputs, outputs: Tensor[], saved: Te
 
 /** A kernel's name, or that of the op around a fused kernel, as people know it. */
 const opName = (name: string) => name.replace(/_*(op)?$/, '') || 'an op';
-
-const sameShape = (a: Tensor, b: Tensor) => String(a.shape) === String(b.shape);
-
-const matrixSize = ({shape}: Tensor) => shape.slice(-2).reduce((product, axis) => product * axis, 1);
-
-const attrsActivation = (attrs: Attributes) => attrs['activation'] ?? 'linear';
 
 /** Whether a fused kernel ran on the tensors of this node. */
 function isRunOn({a, b, x, filter}: Inputs, {0: left, 1: right}: Inputs): boolean {

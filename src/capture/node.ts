@@ -1,0 +1,42 @@
+import type {Tensor} from '@tensorflow/tfjs-core';
+import type {Term} from './factored.js';
+import type {Gradient} from './gradient.js';
+
+export type Attributes = Readonly<Record<string, unknown>>;
+export type Inputs = Readonly<Record<string, Tensor>>;
+
+/** An op on the tape that consumes a weight. */
+export interface ConsumingNode {
+  /** Under which input the weight, or a view of it, came in. */
+  readonly key: string;
+  readonly inputs: Inputs;
+  /** What the tape keeps for the backward pass, in the order of tfjs's own gradient function. */
+  readonly saved: readonly Tensor[];
+  readonly attrs: Attributes;
+  /** Whether the view is the transpose of the weight. */
+  readonly transposed: boolean;
+  /** The weight as a matrix. */
+  readonly shape: readonly [m: number, n: number];
+}
+
+/** A part of a weight's gradient, as an operator on tensors that may have to be kept until all parts are there. */
+export interface Part {
+  readonly tensors: readonly Tensor[];
+  /** A term `x^T delta` where it is one, so that several can be multiplied at once. */
+  readonly term?: (tensors: readonly Tensor[]) => Term;
+  readonly gradient: (tensors: readonly Tensor[]) => Gradient;
+}
+
+/** What takes the place of tfjs's gradient function in a node whose weight is tapped. */
+export interface Consumer {
+  /** Gradients of the other inputs by key, computed when they are asked for. */
+  others(dy: Tensor): Record<string, () => Tensor>;
+  /** What this use of the weight adds to its gradient. */
+  part(dy: Tensor): Part;
+}
+
+/** Null when the op is used in a way that has no factored form here. */
+export type MakeConsumer = (node: ConsumingNode) => Consumer | null;
+
+export const sameShape = (a: Tensor | undefined, b: Tensor | undefined): boolean =>
+  a !== undefined && b !== undefined && String(a.shape) === String(b.shape);
