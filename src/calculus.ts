@@ -36,7 +36,8 @@ export function automaticPullback(
   const [m, n] = gradient.shape;
   const ofFactors = (...values: Tensor[]) =>
     reshape(phi(p, {...state, factors: Object.fromEntries(names.map((k, i) => [k, values[i]!]))}), [m, n]);
-  const values = names.map(k => state.factors[k]!);
+  // Handles of their own: a frozen part may be the very tensor a factor starts at, and is a constant all the same.
+  const values = names.map(k => state.factors[k]!.clone());
   const results = grads(ofFactors)(values, gradient.dense());
   return Object.fromEntries(names.map((k, i) => [k, results[i]!]));
 }
