@@ -154,7 +154,7 @@ export function conv2dInputGradient(
 
 /** `y = conv2d(x, W)`, NHWC, plain or fused with a bias. */
 export function conv2dConsumer(
-  {inputs, saved, attrs, transposed}: ConsumingNode,
+  {inputs, saved, attrs, weight, transposed}: ConsumingNode,
   keys: {x: string; filter: string; bias?: string},
 ): Consumer | null {
   // Conv2D saves [x, filter], the fused one [filter, x, y, bias].
@@ -162,19 +162,21 @@ export function conv2dConsumer(
   const attributes = attrs as unknown as ConvAttributes;
   if (transposed || attributes.dataFormat === 'NCHW') return null;
   if (!sameShape(x, inputs[keys.x]) || !sameShape(filter, inputs[keys.filter])) return null;
-  const [input, weight] = [x as Tensor4D, filter as Tensor4D];
+  const input = x as Tensor4D;
+  const shape = (filter as Tensor4D).shape;
   const bias = keys.bias === undefined ? undefined : inputs[keys.bias];
   return {
+    unneeded: [filter!],
     others: dy => ({
-      [keys.x]: () => conv2dInputGradient(input.shape, dy as Tensor4D, weight, attributes),
+      [keys.x]: () =>
+        conv2dInputGradient(input.shape, dy as Tensor4D, reshape(weight, shape) as Tensor4D, attributes),
       ...(bias && {
-        [keys.bias!]: () => reshape(columnSums(reshape(dy, [-1, weight.shape[3]])), bias.shape),
+        [keys.bias!]: () => reshape(columnSums(reshape(dy, [-1, shape[3]])), bias.shape),
       }),
     }),
     part: dy => ({
       tensors: [input, dy],
-      gradient: ([from, delta]) =>
-        conv2dGradient(from as Tensor4D, delta as Tensor4D, weight.shape, attributes),
+      gradient: ([from, delta]) => conv2dGradient(from as Tensor4D, delta as Tensor4D, shape, attributes),
     }),
   };
 }

@@ -34,6 +34,7 @@ export function gatherConsumer({inputs, saved, attrs, transposed, shape}: Consum
   const isPlain = attrs['axis'] === 0 && !attrs['batchDims'] && inputs['x']!.rank === 2;
   if (transposed || !isPlain || !indices || !sameShape(indices, inputs['indices'])) return null;
   return {
+    unneeded: saved.slice(0, 1),
     others: () => ({indices: () => indices}),
     part: dy => ({
       tensors: [reshape(indices, [-1]), reshape(dy, [-1, shape[1]])],

@@ -14,14 +14,16 @@ import {type Consumer, type ConsumingNode, sameShape} from './node.js';
  * @param bias Under which key a bias is added to the product.
  */
 export function matMulConsumer(
-  {inputs, saved, attrs, transposed, shape}: ConsumingNode,
+  {inputs, saved, attrs, weight, transposed, shape}: ConsumingNode,
   side: 'a' | 'b',
   keys: {a: string; b: string},
   bias?: string,
 ): Consumer | null {
   const [keptA, keptB] = saved;
   if (!sameShape(keptA, inputs[keys.a]) || !sameShape(keptB, inputs[keys.b])) return null;
-  const [weight, other] = (side === 'b' ? [keptB, keptA] : [keptA, keptB]) as [Tensor, Tensor];
+  const [kept, other] = (side === 'b' ? [keptB, keptA] : [keptA, keptB]) as [Tensor, Tensor];
+  const stored = transposed ? kept : weight;
+  const storedShape = kept.shape.slice(-2) as [number, number];
   const turned = side === 'a';
   const weightTurned = Boolean(side === 'b' ? attrs['transposeB'] : attrs['transposeA']) !== turned;
   const otherTurned = Boolean(side === 'b' ? attrs['transposeA'] : attrs['transposeB']) !== turned;
@@ -37,9 +39,10 @@ export function matMulConsumer(
   const term = ([x, delta]: readonly Tensor[]): Term =>
     (flipped ? {x: delta, delta: x} : {x, delta}) as {x: Tensor2D; delta: Tensor2D};
   return {
+    unneeded: transposed ? [] : [kept],
     others: dy => ({
       [side === 'b' ? keys.a : keys.b]: () => {
-        const matrix = reshape(weight, weight.shape.slice(-2) as [number, number]);
+        const matrix = reshape(stored, storedShape);
         const delta = rows(dy, turned);
         const dx: Tensor2D = weightTurned
           ? matMul(delta, matrix)

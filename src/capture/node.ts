@@ -13,6 +13,8 @@ export interface ConsumingNode {
   /** What the tape keeps for the backward pass, in the order of tfjs's own gradient function. */
   readonly saved: readonly Tensor[];
   readonly attrs: Attributes;
+  /** The weight itself. It stays what it is until the backward pass is over. */
+  readonly weight: Tensor;
   /** Whether the view is the transpose of the weight. */
   readonly transposed: boolean;
   /** The weight as a matrix. */
@@ -29,6 +31,8 @@ export interface Part {
 
 /** What takes the place of tfjs's gradient function in a node whose weight is tapped. */
 export interface Consumer {
+  /** Saved tensors that nothing here wants: copies of the weight, on wasm. They are disposed at once. */
+  readonly unneeded: readonly Tensor[];
   /** Gradients of the other inputs by key, computed when they are asked for. */
   others(dy: Tensor): Record<string, () => Tensor>;
   /** What this use of the weight adds to its gradient. */

@@ -206,9 +206,11 @@ class Tape {
         if (isSavedClone(name, inputs, outputs, saved)) continue;
         if (this.passOn(name, view, inputs[key]!, outputs[0]!, attrs)) continue;
         const {use, transposed} = view;
-        const consumer = this.consumer(name, {key, inputs, saved, attrs, transposed, shape: use.shape});
+        const {weight, shape} = use;
+        const consumer = this.consumer(name, {key, inputs, saved, attrs, weight, transposed, shape});
         if (consumer) {
           use.taps++;
+          for (const tensor of consumer.unneeded) tensor.dispose();
           const {[key]: _, ...others} = inputs;
           const gradient = (dy: Tensor) => ({
             ...consumer.others(dy),
