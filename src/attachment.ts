@@ -1,9 +1,10 @@
 import type {Scalar, Tensor, Tensor2D, Variable} from '@tensorflow/tfjs-core';
-import {add, dispose, keep, mul, reshape, sub, tidy} from '@tensorflow/tfjs-core';
+import {add, dispose, keep, mul, reshape, sub, Tensor as TensorClass, tidy} from '@tensorflow/tfjs-core';
 import * as calculus from './calculus.js';
+import {denseGradient} from './capture/gradient.js';
 import type {CapturedHow} from './capture/tape.js';
 import type {Fresh, Gradient, Parametrization} from './parametrization.js';
-import {splitSeed} from './random.js';
+import {normal, splitSeed} from './random.js';
 import {Store, type Variables} from './store.js';
 import {matrixShape} from './targets.js';
 import {clones, isEmpty, mapValues, type Named, reshaped, sumOfSquares, tidied} from './tensors.js';
@@ -43,9 +44,13 @@ export interface Attachment {
   refreshed: boolean;
   /** How its last gradient came. */
   captured: CapturedHow | null;
+  /** The step at which a refresh became due that has not been made yet. */
+  due: number | null;
 
-  /** Projects a gradient; chooses a new subspace first where `refreshAt` is a step. Nothing moves. */
-  project(gradient: Gradient, refreshAt: number | null): Projection;
+  /** Projects a gradient; chooses a new subspace first where one is due since step `due`. Nothing moves. */
+  project(gradient: Gradient, due: number | null): Projection;
+  /** Whether a gradient that is not zero would not move it either. */
+  isDead(projection: Projection): boolean;
   /** Takes over what a projection chose anew. */
   commit(projection: Projection): void;
   /** Moves W as the factors have moved since `before`. */
@@ -64,6 +69,7 @@ export class ParametrizedWeight implements Attachment {
   readonly store: Store;
   refreshed = false;
   captured: CapturedHow | null = null;
+  due: number | null = null;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -80,22 +86,23 @@ export class ParametrizedWeight implements Attachment {
     return this.store.get('factors');
   }
 
-  project(gradient: Gradient, refreshAt: number | null): Projection {
+  project(gradient: Gradient, due: number | null): Projection {
     const p = this.parametrization;
     const isNew = isEmpty(this.factors);
     return tidied(() => {
-      const fresh = isNew
-        ? this.begin(gradient)
-        : refreshAt === null
-          ? null
-          : this.renew(gradient, refreshAt);
+      const chosen = isNew ? this.begin(gradient) : this.renew(gradient, due);
+      // Clones, because a parametrization may hand back what it was given, or one tensor under two names.
+      const fresh = chosen && {factors: clones(chosen.factors), frozen: clones(chosen.frozen ?? {})};
       const state = fresh ? this.stateOf(fresh) : this.state();
+      const where = `${p.name} on ${describe(this.weight)}`;
       let grads: Named = calculus.pullback(p, state, gradient);
-      if (p.precondition) grads = p.precondition(state as never, grads, gradient);
-      expectAlike(`${p.name} on ${describe(this.weight)}: pullback`, state.factors, grads);
+      expectAlike(`${where}: pullback`, state.factors, grads);
+      if (p.precondition) {
+        grads = p.precondition(state as never, grads, gradient);
+        expectAlike(`${where}: precondition`, state.factors, grads);
+      }
       return {
-        // Clones, because a parametrization may hand back what it was given.
-        fresh: fresh && {factors: clones(fresh.factors), frozen: clones(fresh.frozen ?? {})},
+        fresh,
         grads: clones(grads),
         norm2: sumOfSquares(grads),
         gradientNorm2: isNew ? gradient.norm2() : null,
@@ -103,10 +110,21 @@ export class ParametrizedWeight implements Attachment {
     });
   }
 
+  isDead({fresh}: Projection): boolean {
+    if (!fresh) return false;
+    const [m, n] = this.shape;
+    const norm2 = tidy(() => {
+      const any = denseGradient(normal([m, n], splitSeed(this.holding.seed, this.name, 'any')), [m, n]);
+      return sumOfSquares(calculus.pullback(this.parametrization, this.stateOf(fresh), any)).dataSync()[0]!;
+    });
+    return norm2 === 0;
+  }
+
   commit({fresh}: Projection): void {
     if (!fresh) return;
     const {store, holding} = this;
     this.refreshed = !isEmpty(this.factors);
+    this.due = null;
     tidy(() => {
       // From the first refresh on, the base of the moment is not the weight before training.
       if (holding.keepBase && this.refreshed && !store.get('base')['first']) {
@@ -170,17 +188,20 @@ export class ParametrizedWeight implements Attachment {
 
   private begin(gradient: Gradient): Fresh {
     const seed = splitSeed(this.holding.seed, this.name, 0);
-    return this.parametrization.init({weight: this.matrix(), gradient, seed});
+    const fresh = this.parametrization.init({weight: this.matrix(), gradient, seed});
+    return expectTensors(`${this.parametrization.name} on ${describe(this.weight)}: init`, fresh);
   }
 
-  private renew(gradient: Gradient, step: number): Fresh | null {
-    const p = this.parametrization;
-    if (!p.refresh) return null;
+  /** A refresh that is due; not while gradients of the subspace there is are being gathered. */
+  private renew(gradient: Gradient, step: number | null): Fresh | null {
+    const {parametrization: p, store} = this;
+    if (step === null || store.has('sums') || !p.refresh) return null;
     const seed = splitSeed(this.holding.seed, this.name, step);
-    const fresh = p.refresh(this.state() as never, {weight: this.matrix(), gradient, seed, step});
     const where = `${p.name} on ${describe(this.weight)}: refresh`;
+    const given = {weight: this.matrix(), gradient, seed, step};
+    const fresh = expectTensors(where, p.refresh(this.state() as never, given));
     expectAlike(where, this.factors, fresh.factors);
-    expectAlike(`${where}, frozen part`, this.store.get('frozen'), fresh.frozen ?? {});
+    expectAlike(`${where}, frozen part`, store.get('frozen'), fresh.frozen ?? {});
     return fresh;
   }
 
@@ -205,6 +226,7 @@ export class WholeWeight implements Attachment {
   readonly store: Store;
   refreshed = false;
   captured: CapturedHow | null = null;
+  due: number | null = null;
   factors: Variables = {};
 
   constructor(
@@ -227,6 +249,10 @@ export class WholeWeight implements Attachment {
     if (!fresh) return;
     this.factors = {weight: this.weight};
     if (this.keepsStart) this.store.put('start', this.factors);
+  }
+
+  isDead(): boolean {
+    return false;
   }
 
   /** The inner optimizer has moved the weight itself. */
@@ -263,11 +289,13 @@ export function addToSums({store}: Attachment, grads: Named): void {
     );
 }
 
-/** The mean of the `k` gradients accumulated, as new tensors; the sums are gone. */
-export function takeMean({store}: Attachment, k: number): Named {
-  const mean = tidied(() => mapValues(store.get('sums'), total => mul(total, 1 / k)));
-  store.drop('sums');
-  return mean;
+/** The mean of `k` gradients: of the sums so far and the last ones, either of which may be missing. New tensors. */
+export function meanOf({store}: Attachment, last: Named | undefined, k: number): Named {
+  const sums = store.get('sums');
+  return tidied(() => {
+    const total = isEmpty(sums) ? last! : last ? mapValues(sums, (sum, key) => add(sum, last[key]!)) : sums;
+    return mapValues(total, gradient => mul(gradient, 1 / k));
+  });
 }
 
 /** Makes a projection outlive the scope it was made in. */
@@ -288,6 +316,21 @@ function tensorsOf({fresh, grads, norm2, gradientNorm2}: Projection): Tensor[] {
 /** A weight as error messages name it. */
 export function describe(weight: Variable): string {
   return `${weight.name} [${weight.shape}]`;
+}
+
+function expectTensors(where: string, fresh: Fresh): Fresh {
+  if (!fresh || typeof fresh !== 'object' || !fresh.factors) {
+    throw new TypeError(`${where} must return {factors, frozen?}, not ${String(fresh)}`);
+  }
+  if (isEmpty(fresh.factors)) throw new TypeError(`${where} returned no factors`);
+  for (const [key, value] of Object.entries<unknown>({...fresh.frozen, ...fresh.factors})) {
+    if (!(value instanceof TensorClass))
+      throw new TypeError(`${where} returned '${key}', which is no tensor`);
+    if (key in fresh.factors && value.dtype !== 'float32') {
+      throw new TypeError(`${where} returned the factor '${key}' as ${value.dtype}; it must be float32`);
+    }
+  }
+  return fresh;
 }
 
 function expectAlike(where: string, expected: Named, given: Named): void {

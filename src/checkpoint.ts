@@ -13,8 +13,14 @@ export interface SavedWeight {
   /** The variable's name when it was saved; a loaded model may call it otherwise. */
   weight: string;
   shape: readonly number[];
+  /** How its parametrization was made, as JSON; null for a weight that is trained as it is. */
+  parametrization: unknown;
   /** Names of its factors, in the inner optimizer's order. */
   factors: readonly string[];
+  /** The step at which a refresh was due that has not come yet. */
+  due: number | null;
+  /** Whether it was disposed: it holds nothing but its places in the inner optimizer. */
+  gone?: boolean;
   /** Whether its base is no longer the weight before training. */
   refreshed: boolean;
   tensors: Named;
@@ -138,29 +144,30 @@ export async function unpack(list: NamedTensors): Promise<Checkpoint> {
 }
 
 /**
- * For every weight, which saved one it is: by its exact name, by its name without the number that tfjs appends when
- * a model is loaded again, or, when no name is known at all, by order, as tfjs's own optimizers do. By order only
- * with `byOrder`: where some of the saved ones are bound already, a weight of an unknown name is a new one.
+ * For every weight, which saved one it is.
+ *
+ * tfjs appends a number to a name that is taken, so a name says less than it seems: it depends on what else the
+ * program has loaded. Names count as they are, or without that number, where that explains all of the weights or all
+ * that was saved. Otherwise weights whose names differ in the number alone are matched in their order; so are unnamed
+ * variables (tfjs calls them '12', '13', …) and, with `byOrder`, weights of which no name is known at all.
  */
 export function matchSaved(
   weights: readonly {name: string}[],
   saved: readonly SavedWeight[],
   byOrder: boolean,
 ): (SavedWeight | undefined)[] {
-  const free = new Set(saved);
-  const claim = (test: (candidate: SavedWeight) => boolean) => {
-    const found = [...free].find(test);
-    if (found) free.delete(found);
-    return found;
-  };
-  const ways: ((weight: string, name: string) => boolean)[] = [
-    (weight, name) => weight === name,
-    (weight, name) => weight === plainName(name),
-    (weight, name) => plainName(weight) === plainName(name),
-  ];
-  const found: (SavedWeight | undefined)[] = weights.map(() => undefined);
-  for (const same of ways) {
-    weights.forEach(({name}, i) => (found[i] ??= claim(candidate => same(candidate.weight, name))));
+  for (const nameOf of [(name: string) => name, plainName]) {
+    const found = weights.map(({name}) => saved.find(({weight}) => weight === nameOf(name)));
+    const known = found.filter(entry => entry);
+    const isOneToOne = new Set(known).size === known.length;
+    if (isOneToOne && known.length === Math.min(weights.length, saved.length)) return found;
   }
-  return byOrder && !found.some(match => match) ? weights.map((_, i) => saved[i]) : found;
+  const groupOf = (name: string) => (/^\d+$/.test(name) ? '' : plainName(name));
+  const free = new Map<string, SavedWeight[]>();
+  for (const entry of saved) {
+    const group = groupOf(entry.weight);
+    free.set(group, [...(free.get(group) ?? []), entry]);
+  }
+  const found = weights.map(({name}) => free.get(groupOf(name))?.shift());
+  return byOrder && !found.some(entry => entry) ? weights.map((_, i) => saved[i]) : found;
 }

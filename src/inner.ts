@@ -1,6 +1,7 @@
-import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
+import type {Tensor, Variable} from '@tensorflow/tfjs-core';
 import {
   keep,
+  Optimizer,
   serialization,
   Tensor as TensorClass,
   variable,
@@ -56,6 +57,15 @@ export class Inner {
         `the inner optimizer ${this.className} has the learning rate ${String(this.learningRate)}: give it a number`,
       );
     }
+    if (owned.has(optimizer)) {
+      throw new Error(
+        `the inner optimizer ${this.className} already belongs to another wrapper: its moments go by position, ` +
+          'so give each a tf.Optimizer of its own',
+      );
+    }
+    owned.add(optimizer);
+    // What it remembers of a training before this one belongs to other variables.
+    if (Object.values(this.slotLists()).some(slots => slots.length > 0)) this.forget();
     // MomentumOptimizer leaves a constant to the surrounding tidy, and model.fit runs every step in one.
     for (const tensor of this.tensors()) keep(tensor);
     // Adam's running products are trainable, and minimize without a list would take them for weights.
@@ -71,7 +81,7 @@ export class Inner {
   }
 
   /** The same optimizer, newly built from its class name and settings. Its class must be registered with tfjs. */
-  static build({className, config}: InnerConfig): Inner {
+  static build({className, config}: InnerConfig): Optimizer {
     const known = serialization.SerializationMap.getMap().classNameMap[className];
     if (!known) {
       throw new Error(
@@ -80,7 +90,7 @@ export class Inner {
       );
     }
     const [cls, fromConfig] = known;
-    return new Inner(fromConfig(cls, config) as unknown as Optimizer);
+    return fromConfig(cls, config) as unknown as Optimizer;
   }
 
   get learningRate(): number {
@@ -104,7 +114,7 @@ export class Inner {
   apply(gradients: ReadonlyMap<Variable, Tensor>): void {
     // tfjs makes a slot wherever it finds none, and wants the name of a variable for it. A position that waits for
     // a saved parameter lends itself another's name, and gives back the slot that this made.
-    const lent = this.parameters.find(parameter => parameter)!.name;
+    const lent = [...gradients.keys()][0]!.name;
     const named = Array.from(this.parameters, parameter => ({
       name: parameter?.name ?? lent,
       tensor: (parameter && gradients.get(parameter)) ?? null,
@@ -139,6 +149,7 @@ export class Inner {
       slots.length = 0;
     }
     this.parameters.length = 0;
+    (this.optimizer as unknown as {iterations_: number}).iterations_ = 0;
     this.resetScalars();
   }
 
@@ -151,8 +162,28 @@ export class Inner {
     fresh.dispose();
   }
 
+  /** Gives up the position of a parameter that is gone, and its moments. */
+  drop(parameter: Variable): void {
+    const i = this.parameters.indexOf(parameter);
+    if (i < 0) return;
+    for (const slots of Object.values(this.slotLists())) {
+      slots[i]?.variable.dispose();
+      delete slots[i];
+    }
+    this.parameters[i] = undefined;
+  }
+
   /** Live tensors: copy what you keep. */
   state(): InnerState {
+    if (this.optimizer.iterations > 0 && this.tensors().length === 0 && this.className !== 'SGD') {
+      const own = this.optimizer.getWeights !== Optimizer.prototype.getWeights;
+      if (own) {
+        throw new Error(
+          `a ${this.className} keeps its state where it cannot be read, so it cannot be saved: let its fields hold ` +
+            "lists of {originalName, variable}, as tfjs's own optimizers do",
+        );
+      }
+    }
     const slots: Record<string, Tensor> = {};
     for (const [key, list] of Object.entries(this.slotLists())) {
       list.forEach((slot, i) => (slots[`${key}/${i}`] = slot.variable));
@@ -160,16 +191,30 @@ export class Inner {
     return {iterations: this.optimizer.iterations, scalars: this.scalars(), slots};
   }
 
+  /** Throws when a state cannot be this optimizer's. */
+  expect(state: InnerState): void {
+    const [lists, scalars] = [this.slotLists(), this.scalars()];
+    const wrong = [
+      ...Object.keys(state.slots).filter(key => !lists[key.split('/')[0]!]),
+      ...Object.keys(state.scalars).filter(key => !scalars[key]),
+    ];
+    if (wrong.length > 0) {
+      throw new Error(
+        `the saved state has ${wrong[0]!.split('/')[0]}, which a ${this.className} does not keep`,
+      );
+    }
+  }
+
   /** Takes over a state; the tensors stay the caller's. */
   restore(state: InnerState): void {
     (this.optimizer as unknown as {iterations_: number}).iterations_ = state.iterations;
     const scalars = this.scalars();
     for (const [key, tensor] of Object.entries(state.scalars)) scalars[key]?.assign(tensor as never);
+    this.expect(state);
     const lists = this.slotLists();
     for (const [key, tensor] of Object.entries(state.slots)) {
       const [list, position] = key.split('/') as [string, string];
-      const slots = lists[list];
-      if (!slots) throw new Error(`the saved state has ${list}, which a ${this.className} does not keep`);
+      const slots = lists[list]!;
       slots[Number(position)]?.variable.dispose();
       slots[Number(position)] = {originalName: key, variable: variable(tensor, false)};
     }
@@ -191,6 +236,7 @@ export class Inner {
 
   /** Disposes the optimizer and what tfjs's own dispose leaves behind (tfjs issue 4647). */
   dispose(): void {
+    owned.delete(this.optimizer);
     const all = this.tensors();
     // Twice would be once too often: it frees the data of tensors that share it.
     if (!all.some(isGone)) this.optimizer.dispose();
@@ -218,6 +264,9 @@ export class Inner {
     );
   }
 }
+
+/** Optimizers that a wrapper works with. */
+const owned = new WeakSet<Optimizer>();
 
 function isSlot(value: unknown): value is Slot {
   return typeof value === 'object' && value !== null && (value as Slot).variable instanceof VariableClass;

@@ -68,6 +68,24 @@ export class Inners {
     });
   }
 
+  /** Throws when `restore` would, with nothing changed. */
+  expect(states: readonly (InnerState | null)[]): void {
+    if (this.shared && states[0]) this.shared.expect(states[0]);
+  }
+
+  /** Forgets a parameter that is gone. Its position stays empty. */
+  drop(parameter: Variable): void {
+    const inner = this.of.get(parameter)?.inner;
+    if (!inner) return;
+    this.of.delete(parameter);
+    if (inner === this.shared) {
+      inner.drop(parameter);
+      return;
+    }
+    inner.dispose();
+    delete this.each[this.each.indexOf(inner)];
+  }
+
   /** Takes back the inner optimizer that one parameter was given; what it remembers waits for its next. */
   remove(parameter: Variable, position: number): void {
     const inner = this.each[position];
@@ -105,10 +123,10 @@ export class Inners {
 
   /** What makes the inner optimizers that `config` described. */
   static source(config: InnersConfig): InnerSource {
-    if ('shared' in config) return Inner.build(config.shared).optimizer;
+    if ('shared' in config) return Inner.build(config.shared);
     const source: InnerSource = where => {
       const found = config.each.find(each => placeOf(each) === placeOf(where));
-      if (found) return Inner.build(found).optimizer;
+      if (found) return Inner.build(found);
       throw new Error(
         `the inner optimizers were made by a function of yours when this was saved, and none was saved for ` +
           `${placeOf(where)}: build the optimizer with that function again and pass it the saved weights`,

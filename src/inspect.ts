@@ -7,15 +7,20 @@ import {sumOfSquares} from './tensors.js';
 export type Projected = ReadonlyMap<Attachment, Projection>;
 
 /**
- * The attachments whose projected gradients hold NaN or infinity. Reads one small tensor; more only when a sum of
- * squares is not finite, which a huge but finite gradient can cause too.
+ * The weights whose projected gradients hold NaN or infinity, or numbers so large that their squares overflow:
+ * those would stay in Adam's second moment for good. With `clipped`, finite ones of any size are fine.
+ * Reads one small tensor, and more only in doubt.
  */
-export function findNonFinite(projected: Projected): Attachment[] {
+export function findUnusable(
+  projected: Projected,
+  clipped: boolean,
+): {weight: Variable; isFinite: boolean}[] {
   const entries = [...projected];
   const norms = read(entries.map(([, {norm2}]) => norm2));
   return entries
-    .filter(([, {grads}], i) => !Number.isFinite(norms[i]) && !areFinite(Object.values(grads)))
-    .map(([attachment]) => attachment);
+    .filter((_, i) => !Number.isFinite(norms[i]))
+    .map(([{weight}, {grads}]) => ({weight, isFinite: areFinite(Object.values(grads))}))
+    .filter(({isFinite}) => !(clipped && isFinite));
 }
 
 /** Whether these tensors are all finite: one small read, more in doubt. */
@@ -26,17 +31,18 @@ export function areAllFinite(variables: readonly Variable[]): boolean {
   return Number.isFinite(value) || areFinite(variables);
 }
 
-/** Throws when a weight attached by this step cannot move although its gradient is not zero. */
+/** Throws when a weight attached by this step could never move. */
 export function expectMovable(projected: Projected): void {
   const entries = [...projected].filter(([, {gradientNorm2}]) => gradientNorm2);
   const values = read(entries.flatMap(([, {norm2, gradientNorm2}]) => [norm2, gradientNorm2!]));
-  entries.forEach(([{weight, parametrization}], i) => {
-    if (values[2 * i] === 0 && values[2 * i + 1]! > 1e-30) {
-      throw new Error(
-        `${parametrization!.name} on ${describe(weight)} starts at a dead point: its gradient is not zero, but the ` +
-          'gradient of every factor is, so nothing would ever move. Start at least one factor away from zero.',
-      );
-    }
+  entries.forEach(([attachment, projection], i) => {
+    // One gradient may well miss the factors (an embedding whose trained rows are not in the batch): ask another.
+    if (values[2 * i] !== 0 || values[2 * i + 1] === 0 || !attachment.isDead(projection)) return;
+    throw new Error(
+      `${attachment.parametrization!.name} on ${describe(attachment.weight)} starts at a dead point: the gradient of ` +
+        'every factor is zero whatever the gradient of the weight is, so nothing would ever move. Start at least ' +
+        'one factor away from zero.',
+    );
   });
 }
 

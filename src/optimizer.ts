@@ -6,8 +6,8 @@ import {
   describe,
   disposeProjection,
   keepProjection,
+  meanOf,
   type Projection,
-  takeMean,
 } from './attachment.js';
 import {type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
@@ -15,7 +15,7 @@ import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/t
 import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnersConfig, type InnerSource} from './inners.js';
-import {canRead, expectMovable, findNonFinite} from './inspect.js';
+import {canRead, expectMovable, findUnusable} from './inspect.js';
 import type {Parametrization} from './parametrization.js';
 import {fromJson, toJson} from './recipe.js';
 import {Roster} from './roster.js';
@@ -23,7 +23,7 @@ import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
-import {clones, isGone, mapValues} from './tensors.js';
+import {clones, mapValues} from './tensors.js';
 
 type Projected = Map<Attachment, Projection>;
 
@@ -80,6 +80,9 @@ export class ProjectedOptimizer extends Optimizer {
     const {targets, rest, seed, keepBase, weightDecay} = this.settings;
     this.plan = new Plan(parametrization, targets, rest);
     this.inners = new Inners(inner);
+    if (weightDecay > 0 && this.inners.all.some(({learningRate}) => !Number.isFinite(learningRate))) {
+      throw new Error('weightDecay goes by the learning rate of the inner optimizer, and this one has none');
+    }
     this.roster = new Roster(this.plan, this.inners, {seed, keepBase, keepStart: weightDecay > 0});
   }
 
@@ -139,14 +142,14 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** Projects each gradient as it arrives; a refresh that is due comes first. In the order of `weights`. */
   private project(weights: readonly Variable[], capture: (take: OnGradient) => void): Projected {
-    const refreshAt = this.pending === 0 && this.settings.refresh(this.iterations) ? this.iterations : null;
     const attachments = this.roster.forWeights(weights);
     const attachmentOf = new Map(weights.map((weight, i) => [weight, attachments[i]!]));
     const arrived: Projected = new Map();
+    const now = this.refreshNow();
     try {
       capture((weight, gradient, how) => {
         const attachment = attachmentOf.get(weight)!;
-        arrived.set(attachment, keepProjection(attachment.project(gradient, refreshAt)));
+        arrived.set(attachment, keepProjection(attachment.project(gradient, attachment.due ?? now)));
         attachment.captured = how;
       });
     } catch (error) {
@@ -156,12 +159,17 @@ export class ProjectedOptimizer extends Optimizer {
     return new Map(attachments.flatMap(a => (arrived.has(a) ? [[a, arrived.get(a)!] as const] : [])));
   }
 
+  /** The step, where the schedule says that a refresh is due at it; not while gradients are being gathered. */
+  private refreshNow(): number | null {
+    return this.pending === 0 && this.settings.refresh(this.iterations) ? this.iterations : null;
+  }
+
   /** Whether these gradients may move anything; throws when they must not and nobody said to skip them. */
   private mayMove(projected: Projected): boolean {
     const {nonFinite} = this.settings;
     if (projected.size === 0) return false;
     if (nonFinite === 'ignore' || !canRead()) return true;
-    const bad = findNonFinite(projected);
+    const bad = findUnusable(projected, this.settings.clipNorm !== undefined);
     if (bad.length === 0) {
       expectMovable(projected);
       return true;
@@ -170,16 +178,21 @@ export class ProjectedOptimizer extends Optimizer {
       this.skips++;
       return false;
     }
+    const names = bad.slice(0, 3).map(({weight}) => describe(weight));
+    if (bad.length > 3) names.push(`${bad.length - 3} more`);
+    const what = bad.every(({isFinite}) => isFinite) ? 'is too large to square' : 'holds NaN or infinity';
     throw new Error(
-      `the gradient of ${bad.map(({weight}) => describe(weight)).join(', ')} holds NaN or infinity at step ` +
-        `${this.iterations}; nothing was moved. Lower the learning rate, set clipNorm, or pass over such steps ` +
-        `with nonFinite: 'skip'`,
+      `the gradient of ${names.join(', ')} ${what} at step ${this.iterations}; nothing was moved. Lower the learning ` +
+        `rate, set clipNorm, or pass over such steps with nonFinite: 'skip'`,
     );
   }
 
   /** Makes new attachments and refreshes real. */
   private attach(projected: Projected): void {
     const refreshed = new Set<Variable>();
+    const now = this.refreshNow();
+    // A weight that has no gradient this time is refreshed when it has one.
+    if (now !== null) for (const attachment of this.roster.attachments) attachment.due = now;
     for (const [attachment, projection] of projected) {
       if (this.roster.find(attachment.weight)) {
         if (projection.fresh) Object.values(attachment.factors).forEach(factor => refreshed.add(factor));
@@ -196,14 +209,15 @@ export class ProjectedOptimizer extends Optimizer {
   private accumulate(projected: Projected): FactorGradients {
     const {accumulate: k} = this.settings;
     if (k === 1) return new Map([...projected].map(([attachment, {grads}]) => [attachment, clones(grads)]));
-    projected.forEach(({grads}, attachment) => addToSums(attachment, grads));
-    this.pending = (this.pending + 1) % k;
-    if (this.pending > 0) return new Map();
-    const gathered = this.roster.attachments.filter(({store}) => store.has('sums'));
-    // The model of a weight may be gone by now.
-    const living = gathered.filter(({weight}) => !isGone(weight));
-    for (const {weight, store} of gathered) if (isGone(weight)) store.drop('sums');
-    return new Map(living.map(attachment => [attachment, takeMean(attachment, k)]));
+    if (this.pending + 1 < k) {
+      projected.forEach(({grads}, attachment) => addToSums(attachment, grads));
+      this.pending++;
+      return new Map();
+    }
+    const due = this.roster.attachments.filter(a => projected.has(a) || a.store.has('sums'));
+    return new Map(
+      due.map(attachment => [attachment, meanOf(attachment, projected.get(attachment)?.grads, k)]),
+    );
   }
 
   /** Steps the factors and lifts their change into W. The gradients are used up. */
@@ -216,6 +230,8 @@ export class ProjectedOptimizer extends Optimizer {
         attachment.lift(factors);
         unlifted.delete(attachment);
       }
+      for (const {store} of gradients.keys()) store.drop('sums');
+      this.pending = 0;
       this.incrementIterations();
     } catch (error) {
       // W and its factors belong together: what was not lifted has not moved.
@@ -255,7 +271,7 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** Bytes of all that this optimizer and its inner ones hold now; the model's weights are not theirs. */
   get stateBytes(): number {
-    return this.roster.bytes + this.inners.bytes + this.header.bytes;
+    return this.disposed ? 0 : this.roster.bytes + this.inners.bytes + this.header.bytes;
   }
 
   /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
@@ -313,6 +329,7 @@ export class ProjectedOptimizer extends Optimizer {
     const own = weights.map(({name, tensor}) => ({name, tensor: tensor.clone()}));
     try {
       const {steps, pending, weights: saved, inners} = await unpack(own);
+      this.inners.expect(inners);
       this.roster.dispose();
       this.inners.forget();
       this.roster.restore(saved);
@@ -359,9 +376,11 @@ export class ProjectedOptimizer extends Optimizer {
   }
 
   private attachmentOf(weight: Variable | string): Attachment {
-    const attachment = this.roster.attachments.find(a =>
-      typeof weight === 'string' ? a.weight.name === weight || a.name === weight : a.weight === weight,
-    );
+    this.expectAlive();
+    const attachments = this.roster.attachments;
+    const attachment =
+      attachments.find(a => a.weight === weight || a.weight.name === weight) ??
+      attachments.find(a => a.name === weight);
     if (attachment) return attachment;
     const known =
       this.roster.attachments.map(a => a.weight.name).join(', ') || 'none; weights attach at the first step';

@@ -89,5 +89,5 @@ function standIn(where: string, reason: string): object {
       `${reason}. Build the optimizer with \`${where}\` given again and pass it the saved weights.`,
     );
   };
-  return Object.assign(fail, {init: fail, delta: fail, pullback: fail, lift: fail, missing: reason});
+  return Object.assign(fail, {init: fail, delta: fail, pullback: fail, lift: fail, refresh: fail});
 }

@@ -2,6 +2,7 @@ import {dispose, keep, type Variable} from '@tensorflow/tfjs-core';
 import {type Attachment, describe, type Holding, ParametrizedWeight, WholeWeight} from './attachment.js';
 import {matchSaved, type SavedWeight} from './checkpoint.js';
 import type {Inners} from './inners.js';
+import {toJson} from './recipe.js';
 import {plainName, type Plan} from './targets.js';
 import {isGone, mapValues} from './tensors.js';
 
@@ -13,6 +14,7 @@ import {isGone, mapValues} from './tensors.js';
  */
 export class Roster {
   private readonly places: (Attachment | SavedWeight)[] = [];
+  private told = false;
   private readonly byWeight = new Map<Variable, Attachment>();
 
   constructor(
@@ -31,6 +33,7 @@ export class Roster {
 
   /** The attachment of each weight: the one it has, a saved one, or a new one that is not enlisted yet. */
   forWeights(weights: readonly Variable[]): Attachment[] {
+    this.prune();
     const unknown = weights.filter(weight => !this.byWeight.has(weight));
     this.bindSaved(unknown);
     const names = new Set(this.places.map(({name}) => name));
@@ -54,11 +57,13 @@ export class Roster {
   saved(): SavedWeight[] {
     return this.places.map(entry => {
       if (!isAttachment(entry)) return entry;
-      const {name, weight, factors, refreshed, store} = entry;
+      const {name, weight, factors, refreshed, due, store, parametrization} = entry;
       return {
         name,
         weight: weight.name,
         shape: weight.shape,
+        parametrization: parametrization && toJson(parametrization),
+        due,
         factors: Object.keys(factors),
         refreshed,
         tensors: store.all(),
@@ -87,36 +92,80 @@ export class Roster {
     this.byWeight.clear();
   }
 
+  /** Lets go of weights that were disposed with their model; their places stay, empty. */
+  private prune(): void {
+    for (const [weight, attachment] of this.byWeight) {
+      if (!isGone(weight)) continue;
+      const {name, factors, store} = attachment;
+      const empty = {name, weight: '', shape: [], parametrization: null, refreshed: false, due: null};
+      this.places[this.places.indexOf(attachment)] = {
+        ...empty,
+        factors: Object.keys(factors),
+        gone: true,
+        tensors: {},
+      };
+      for (const factor of Object.values(factors)) this.inners.drop(factor);
+      store.dispose();
+      this.byWeight.delete(weight);
+    }
+  }
+
   private bindSaved(weights: readonly Variable[]): void {
-    const waiting = this.places.filter((entry): entry is SavedWeight => !isAttachment(entry));
+    const waiting = this.places.filter((entry): entry is SavedWeight => !isAttachment(entry) && !entry.gone);
     if (waiting.length === 0 || weights.length === 0) return;
     const matches = matchSaved(weights, waiting, this.byWeight.size === 0);
+    this.warnOfLeftovers(weights, waiting, matches);
     weights.forEach((weight, i) => {
       const saved = matches[i];
-      if (!saved) return;
-      if (String(saved.shape) !== String(weight.shape)) {
-        throw new Error(
-          `the saved state of ${saved.weight} is for the shape [${saved.shape}], and ${describe(weight)} takes its place`,
-        );
-      }
-      const attachment = this.attachmentFor(weight, saved.name);
-      if ((attachment.parametrization === null) !== (saved.factors[0] === 'weight')) {
-        throw new Error(
-          `the saved state of ${describe(weight)} has the factors ${saved.factors.join(', ')}, but now it is ` +
-            `${attachment.parametrization?.name ?? 'trained as it is'}: use the targets it was saved with`,
-        );
-      }
-      attachment.store.restore(saved.tensors);
-      attachment.refreshed = saved.refreshed;
-      try {
-        attachment.checkRestored();
-      } catch (error) {
-        attachment.store.dispose();
-        throw error;
-      }
-      this.place(attachment, this.places.indexOf(saved), saved.factors);
-      dispose({...saved.tensors});
+      if (saved) this.bind(weight, saved);
     });
+  }
+
+  private bind(weight: Variable, saved: SavedWeight): void {
+    if (String(saved.shape) !== String(weight.shape)) {
+      throw new Error(
+        `the saved state of ${saved.weight} is for the shape [${saved.shape}], and ${describe(weight)} takes its place`,
+      );
+    }
+    const attachment = this.attachmentFor(weight, saved.name);
+    const [then, now] = [saved.parametrization, attachment.parametrization].map(p =>
+      JSON.stringify(p && toJson(p)),
+    );
+    if (then !== now) {
+      throw new Error(
+        `the saved state of ${describe(weight)} is of ${madeBy(then)}, and now it is ${madeBy(now)}: build the ` +
+          'optimizer with the targets and options it was saved with',
+      );
+    }
+    attachment.store.restore(saved.tensors);
+    attachment.refreshed = saved.refreshed;
+    attachment.due = saved.due;
+    try {
+      attachment.checkRestored();
+    } catch (error) {
+      attachment.store.dispose();
+      throw error;
+    }
+    this.place(attachment, this.places.indexOf(saved), saved.factors);
+    dispose({...saved.tensors});
+  }
+
+  /** A weight that starts anew beside a saved one that finds no weight was probably renamed. */
+  private warnOfLeftovers(
+    weights: readonly Variable[],
+    waiting: readonly SavedWeight[],
+    matches: readonly (SavedWeight | undefined)[],
+  ): void {
+    const anew = weights.filter((_, i) => !matches[i]).map(describe);
+    const left = waiting
+      .filter(entry => !matches.includes(entry))
+      .map(entry => `${entry.weight} [${entry.shape}]`);
+    if (this.told || anew.length === 0 || left.length === 0) return;
+    this.told = true;
+    console.warn(
+      `tfjs-lora: ${anew.join(', ')} start anew, while the saved state of ${left.join(', ')} waits for weights of ` +
+        'these names. Were layers renamed?',
+    );
   }
 
   private place(attachment: Attachment, index: number, factors: readonly string[]): void {
@@ -142,6 +191,15 @@ export class Roster {
       ? new WholeWeight(weight, name, this.holding)
       : new ParametrizedWeight(weight, name, treatment, this.holding);
   }
+}
+
+/** A recipe's JSON as people write it: `lora({"rank":2})`. */
+function madeBy(json: string | undefined): string {
+  const made = JSON.parse(json ?? 'null') as {$recipe?: string; args?: unknown[]; name?: string} | null;
+  if (!made) return 'a weight trained as it is';
+  return made.$recipe
+    ? `${made.$recipe}(${(made.args ?? []).map(arg => JSON.stringify(arg)).join(', ')})`
+    : `${made.name}`;
 }
 
 function isAttachment(entry: Attachment | SavedWeight): entry is Attachment {

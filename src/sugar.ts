@@ -33,7 +33,7 @@ export function loraAdam(rate: number | LearningRate, options: LoraAdamOptions =
  * started, so W towards the base: see `weightDecay`.
  */
 export function loraAdamW(rate: number | LearningRate, options: LoraAdamOptions = {}): ProjectedOptimizer {
-  return adam('loraAdamW', rate, {weightDecay: 0.01, ...options});
+  return adam('loraAdamW', rate, {...options, weightDecay: options.weightDecay ?? 0.01});
 }
 
 function adam(name: string, rate: number | LearningRate, options: LoraAdamOptions): ProjectedOptimizer {

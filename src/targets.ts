@@ -97,6 +97,7 @@ export class Plan {
     if (variable.dtype !== 'float32') {
       return {treatment: 'freeze', rule: 'dtype', why: `${variable.dtype} weights have no gradient`};
     }
+    if (variable.size === 0) return {treatment: 'freeze', rule: 'size', why: 'it holds no numbers'};
     const rule = this.rules?.find(candidate => candidate.matches(weight));
     if (rule) {
       const {treatment} = rule;
