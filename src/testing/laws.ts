@@ -1,12 +1,37 @@
-import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {abs, add, max, memory, mul, reshape, sub, sum, tidy} from '@tensorflow/tfjs-core';
+import type {Tensor, Tensor2D, Variable} from '@tensorflow/tfjs-core';
+import {
+  abs,
+  add,
+  max,
+  maximum,
+  memory,
+  mul,
+  reshape,
+  sub,
+  sum,
+  tidy,
+  variable,
+  zerosLike,
+} from '@tensorflow/tfjs-core';
 import * as calculus from '../calculus.js';
 import {denseGradient} from '../capture/gradient.js';
-import type {Fresh, Parametrization} from '../parametrization.js';
+import type {Fresh, Gradient, Parametrization} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
-import {clones, mapValues, type Named} from '../tensors.js';
+import {mapValues, type Named} from '../tensors.js';
 
-/** The law, and by how much it was missed, relative to the size of what was compared. */
+export type LawName =
+  | 'start'
+  | 'movable'
+  | 'adjoint'
+  | 'agreement'
+  | 'lift'
+  | 'continuity'
+  | 'keys and shapes'
+  | 'purity'
+  | 'precondition'
+  | 'count';
+
+/** A law, and by how much it was missed, relative to the size of what was compared. */
 export interface LawResult {
   readonly law: LawName;
   readonly shape: readonly [m: number, n: number];
@@ -16,9 +41,6 @@ export interface LawResult {
   /** What was compared, or what went wrong. */
   readonly note: string;
 }
-
-export type LawName =
-  'start' | 'adjoint' | 'agreement' | 'lift' | 'continuity' | 'keys and shapes' | 'purity' | 'count';
 
 export interface LawOptions {
   /** Shapes `[m, n]` to try. Default: wide, tall, square, a row, a column. */
@@ -40,15 +62,21 @@ const SHAPES = [
 /**
  * Checks a parametrization against the laws of `Parametrization`, on random weights and gradients.
  *
- * Needs no test runner and a tfjs backend with synchronous reads. Returns a result for every law and shape; leaves
+ * Needs no test runner, and a tfjs backend with synchronous reads. Returns a result for every law and shape; leaves
  * no tensor behind.
  */
 export function checkLaws(p: Parametrization, options: LawOptions = {}): LawResult[] {
   const {shapes = SHAPES, seed = 1, tolerance = 1e-5} = options;
   return shapes.flatMap((shape, i) => {
     const before = memory().numTensors;
-    const results = tidy(() => checkShape(p, shape, splitSeed(seed, i), tolerance) as never) as LawResult[];
-    return [...results, result('purity', shape, memory().numTensors - before, 0, 'tensors left behind')];
+    const check = new Check(p, shape, splitSeed(seed, i), tolerance);
+    try {
+      tidy(() => check.all());
+    } finally {
+      check.dispose();
+    }
+    check.report('purity', memory().numTensors - before, 0, 'tensors left behind');
+    return check.results;
   });
 }
 
@@ -65,110 +93,232 @@ export function expectLaws(p: Parametrization, options: LawOptions = {}): void {
   );
 }
 
-function checkShape(
-  p: Parametrization,
-  shape: readonly [number, number],
-  seed: number,
-  tolerance: number,
-): LawResult[] {
-  const weight = normal(shape, splitSeed(seed, 'weight')) as Tensor2D;
-  const dense = normal(shape, splitSeed(seed, 'gradient')) as Tensor2D;
-  const gradient = denseGradient(dense, shape);
-  const results: LawResult[] = [];
-  const compare = (law: LawName, got: Tensor, want: Tensor, scale: Tensor | null, note: string, factor = 1) =>
-    results.push(result(law, shape, relative(got, want, scale), factor * tolerance, note));
-  const held = (fresh: Fresh, base: Tensor2D): calculus.HeldState => ({
-    factors: fresh.factors,
-    frozen: fresh.frozen ?? {},
-    ...(calculus.isComposed(p) && {base}),
-  });
-  const weightOf = (state: calculus.HeldState, base: Tensor2D) => calculus.weightAt(p, {...state, base});
+/** One parametrization on one shape. */
+class Check {
+  readonly results: LawResult[] = [];
+  /** Factors as the library holds them: variables, in which a formula that assigns would be seen. */
+  private readonly variables: Variable[] = [];
 
-  const begin = () => p.init({weight, gradient, seed: splitSeed(seed, 'init')});
-  const begun = begin();
-  const start = held(begun, weight);
-  compare('start', weightOf(start, weight), weight, weight, 'Phi at init against the weight');
-  if (p.trained) {
-    const numbers = Object.values(begun.factors).reduce((total, factor) => total + factor.size, 0);
-    results.push(
-      result('count', shape, Math.abs(p.trained(shape) - numbers), 0, 'trained() against the factors'),
+  constructor(
+    private readonly p: Parametrization,
+    private readonly shape: readonly [m: number, n: number],
+    private readonly seed: number,
+    private readonly tolerance: number,
+  ) {}
+
+  all(): void {
+    const {p, shape, seed} = this;
+    if (typeof p.name !== 'string' || p.name === '') this.report('keys and shapes', 1, 0, 'it has no name');
+    const weight = this.random(shape, 'weight') as Tensor2D;
+    const dense = this.random(shape, 'gradient') as Tensor2D;
+    const gradient = denseGradient(dense, shape);
+    const begun = p.init({weight, gradient, seed: splitSeed(seed, 'init')});
+    const start = this.held(begun, weight);
+    // The laws of a state are checked away from the start, where factors that begin at zero would hide mistakes.
+    const state = {...start, factors: mapValues(this.moved(start.factors, 'state', 0.5), f => this.hold(f))};
+    const inputs: Record<string, Tensor> = {weight, dense, ...prefixed('factor', state.factors), ...prefixed('frozen', state.frozen)};
+    const before = mapValues(inputs, tensor => tensor.dataSync().slice());
+
+    this.start(begun, start, state, weight);
+    this.count(begun);
+    const grads = calculus.pullback(p, state, gradient);
+    const again = p.init({weight, gradient, seed: splitSeed(seed, 'init')});
+    const misfits = [...differences(state.factors, grads), ...differences(begun.factors, again.factors)];
+    this.report('keys and shapes', misfits.length, 0, misfits.join('; ') || 'init and pullback');
+    if (misfits.length > 0) return;
+
+    this.movable(start, gradient);
+    this.adjoint(state, grads, dense);
+    for (const at of [state, start]) this.agreement(at, gradient);
+    this.lift(state);
+    this.precondition(state, grads, dense);
+    this.refresh(state, weight, gradient);
+    this.repeats(begun, again, state, grads, gradient);
+    for (const [name, values] of Object.entries(before)) {
+      const now = inputs[name]!.dataSync();
+      const changed = values.some(
+        (value, i) => value !== now[i] && !(Number.isNaN(value) && Number.isNaN(now[i]!)),
+      );
+      this.report('purity', changed ? 1 : 0, 0, `${name} is what it was`);
+    }
+  }
+
+  report(law: LawName, residual: number, tolerance: number, note: string): void {
+    this.results.push({law, shape: this.shape, residual, tolerance, holds: residual <= tolerance, note});
+  }
+
+  dispose(): void {
+    for (const held of this.variables) held.dispose();
+  }
+
+  /** Phi at init is the weight; where it is W0 + delta, delta is nothing beside what it will be. */
+  private start(begun: Fresh, start: calculus.HeldState, state: calculus.HeldState, weight: Tensor2D): void {
+    const {p} = this;
+    this.compare('start', this.weightOf(start, weight), weight, weight, 'Phi at init against the weight');
+    if (calculus.isComposed(p)) return;
+    const delta = p.delta({factors: begun.factors, frozen: begun.frozen ?? {}});
+    this.compare('start', delta, zerosLike(delta), calculus.phi(p, state), 'delta at init against none', 0.1);
+  }
+
+  private count({factors}: Fresh): void {
+    const counted = this.p.trained?.(this.shape);
+    if (counted === undefined) return;
+    const numbers = Object.values(factors).reduce((total, factor) => total + factor.size, 0);
+    this.report('count', Math.abs(counted - numbers), 0, 'trained() against the factors');
+  }
+
+  /** Some factor has a gradient at the start: otherwise nothing would ever move. */
+  private movable(start: calculus.HeldState, gradient: Gradient): void {
+    const moving = Object.values(calculus.pullback(this.p, start, gradient)).some(grad => largest(grad) > 0);
+    this.report('movable', moving ? 0 : 1, 0, 'the pullback of a random gradient at the start');
+  }
+
+  /** <G, DPhi v> by central differences, which share no code with the pullback; extrapolated, for float32. */
+  private adjoint(state: calculus.HeldState, grads: Named, dense: Tensor2D): void {
+    const direction = mapValues(state.factors, (factor, k) => this.random(factor.shape, 'v', k));
+    const at = (t: number) =>
+      calculus.phi(this.p, {
+        ...state,
+        factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
+      });
+    const slope = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
+    const tangent = reshape(sub(mul(slope(0.05), 4 / 3), mul(slope(0.1), 1 / 3)), [...this.shape]);
+    const products = Object.entries(grads).map(([k, grad]) => sum(mul(grad, direction[k]!)));
+    const right = products.reduce((total, product) => add(total, product));
+    const scale = add(sum(abs(mul(dense, tangent))), 1e-6);
+    this.compare(
+      'adjoint',
+      sum(mul(dense, tangent)),
+      right,
+      scale,
+      '<G, DPhi v> against <pullback G, v>',
+      20,
     );
   }
 
-  // The laws of a state are checked away from the start, where factors that begin at zero would hide mistakes.
-  const state = {...start, factors: perturbed(start.factors, splitSeed(seed, 'state'), 0.5)};
-  const grads = calculus.pullback(p, state, gradient);
-  const misfits = [...differences(state.factors, grads), ...differences(begun.factors, begin().factors)];
-  results.push(result('keys and shapes', shape, misfits.length, 0, misfits.join('; ') || 'pullback'));
-  if (misfits.length > 0) return results;
-
-  // <G, DPhi v> by central differences, which share no code with the pullback; extrapolated, for float32.
-  const direction = mapValues(state.factors, (factor, k) => normal(factor.shape, splitSeed(seed, 'v', k)));
-  const slope = (h: number) => {
-    const at = (t: number) =>
-      calculus.phi(p, {...state, factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t)))});
-    return mul(sub(at(h), at(-h)), 1 / (2 * h));
-  };
-  const tangent = sub(mul(slope(0.05), 4 / 3), mul(slope(0.1), 1 / 3));
-  const left = sum(mul(dense, reshape(tangent, [...shape])));
-  const products = Object.entries(grads).map(([k, grad]) => sum(mul(grad, direction[k]!)));
-  const right = products.reduce((total, product) => add(total, product));
-  const scale = add(sum(abs(mul(dense, reshape(tangent, [...shape])))), 1e-6);
-  compare('adjoint', left, right, scale, '<G, DPhi v> against <pullback G, v>', 20);
-
-  const automatic = calculus.automaticPullback(p, state, gradient);
-  for (const [k, grad] of Object.entries(grads)) {
-    compare('agreement', grad, automatic[k]!, automatic[k]!, `gradient of ${k}, by hand against automatic`);
+  private agreement(state: calculus.HeldState, gradient: Gradient): void {
+    const [byHand, automatic] = [calculus.pullback, calculus.automaticPullback].map(f =>
+      f(this.p, state, gradient),
+    );
+    for (const [k, grad] of Object.entries(automatic!)) {
+      this.compare('agreement', byHand![k]!, grad, grad, `gradient of ${k}, by hand against automatic`);
+    }
   }
 
-  const next = {...state, factors: perturbed(state.factors, splitSeed(seed, 'next'), 0.1)};
-  const [from, to] = [weightOf(state, weight), weightOf(next, weight)];
-  compare('lift', calculus.lift(p, state, next), sub(to, from), to, 'lift against the difference');
+  private lift(state: calculus.HeldState): void {
+    const next = {...state, factors: this.moved(state.factors, 'next', 0.1)};
+    const [from, to] = [calculus.phi(this.p, state), calculus.phi(this.p, next)];
+    const scale = maximum(abs(from), abs(to));
+    this.compare(
+      'lift',
+      calculus.lift(this.p, state, next),
+      sub(to, from),
+      scale,
+      'lift against the difference',
+    );
+  }
 
-  if (p.refresh) {
-    const given = {weight: from as Tensor2D, gradient, seed: splitSeed(seed, 'refresh'), step: 3};
-    const renewed = p.refresh(state as never, given);
+  /** It names every factor, and is linear in the gradient. */
+  private precondition(state: calculus.HeldState, grads: Named, dense: Tensor2D): void {
+    const {p, shape} = this;
+    if (!p.precondition) return;
+    const bend = (g: Named, G: Tensor) => p.precondition!(state as never, g, denseGradient(G, shape));
+    const once = bend(grads, dense);
+    const misfits = differences(state.factors, once);
+    this.report('keys and shapes', misfits.length, 0, misfits.join('; ') || 'precondition');
+    if (misfits.length > 0) return;
+    const other = this.random(shape, 'other gradient');
+    const others = calculus.pullback(p, state, denseGradient(other, shape));
+    const both = bend(
+      mapValues(grads, (grad, k) => sub(grad, mul(others[k]!, 2))),
+      sub(dense, mul(other, 2)),
+    );
+    const apart = bend(others, other);
+    for (const [k, bent] of Object.entries(both)) {
+      const want = sub(once[k]!, mul(apart[k]!, 2));
+      this.compare(
+        'precondition',
+        bent,
+        want,
+        maximum(abs(once[k]!), abs(want)),
+        `${k} is linear in the gradient`,
+        10,
+      );
+    }
+  }
+
+  /** After a refresh Phi is still the weight, and the factors keep their shapes. */
+  private refresh(state: calculus.HeldState, weight: Tensor2D, gradient: Gradient): void {
+    const {p} = this;
+    if (!p.refresh) return;
+    const current = this.weightOf(state, weight) as Tensor2D;
+    const given = {weight: current, gradient, seed: splitSeed(this.seed, 'refresh'), step: 3};
+    const [renewed, again] = [p.refresh(state as never, given), p.refresh(state as never, given)];
     const wrong = [
       ...differences(state.factors, renewed.factors),
       ...differences(state.frozen, renewed.frozen ?? {}),
     ];
-    results.push(result('keys and shapes', shape, wrong.length, 0, wrong.join('; ') || 'refresh'));
-    if (wrong.length === 0) {
-      const after = weightOf(held(renewed, from as Tensor2D), from as Tensor2D);
-      compare('continuity', after, from, from, 'Phi after a refresh against the weight before');
-    }
+    this.report('keys and shapes', wrong.length, 0, wrong.join('; ') || 'refresh');
+    if (wrong.length > 0) return;
+    for (const [k, factor] of Object.entries(renewed.factors))
+      this.same(again.factors[k]!, factor, `refresh of ${k}, twice`);
+    const after = this.weightOf(this.held(renewed, current), current);
+    this.compare('continuity', after, current, current, 'Phi after a refresh against the weight before');
   }
 
-  purity(p, begun, begin(), state, grads, gradient, (got, want, note) =>
-    compare('purity', got, want, null, note),
-  );
-  return results;
+  /** Equal inputs give equal outputs, whatever other weights were met in between. */
+  private repeats(
+    begun: Fresh,
+    again: Fresh,
+    state: calculus.HeldState,
+    grads: Named,
+    gradient: Gradient,
+  ): void {
+    const {p, shape} = this;
+    const [m, n] = [shape[0] + 1, shape[1] + 2];
+    const other = this.random([m, n], 'another weight') as Tensor2D;
+    p.init({weight: other, gradient: denseGradient(other, [m, n]), seed: splitSeed(this.seed, 'another')});
+    for (const [k, factor] of Object.entries(begun.factors))
+      this.same(again.factors[k]!, factor, `init of ${k}, twice`);
+    const twice = calculus.pullback(p, state, gradient);
+    for (const [k, grad] of Object.entries(grads)) this.same(twice[k]!, grad, `pullback of ${k}, twice`);
+    this.same(calculus.phi(p, state), calculus.phi(p, state), 'Phi, twice');
+  }
+
+  private compare(law: LawName, got: Tensor, want: Tensor, scale: Tensor, note: string, factor = 1): void {
+    this.report(law, relative(got, want, scale), factor * this.tolerance, note);
+  }
+
+  private same(got: Tensor, want: Tensor, note: string): void {
+    this.report('purity', relative(got, want, null), 0, note);
+  }
+
+  private held(fresh: Fresh, base: Tensor2D): calculus.HeldState {
+    const frozen = mapValues(fresh.frozen ?? {}, tensor => tensor.clone());
+    return {factors: fresh.factors, frozen, ...(calculus.isComposed(this.p) && {base})};
+  }
+
+  private weightOf(state: calculus.HeldState, base: Tensor2D): Tensor {
+    return calculus.weightAt(this.p, {...state, base});
+  }
+
+  private moved(factors: Named, label: string, size: number): Record<string, Tensor> {
+    return mapValues(factors, (factor, k) => add(factor, mul(this.random(factor.shape, label, k), size)));
+  }
+
+  private random(shape: readonly number[], ...labels: string[]): Tensor {
+    return normal(shape, splitSeed(this.seed, ...labels));
+  }
+
+  private hold(tensor: Tensor): Variable {
+    const held = variable(tensor, false);
+    this.variables.push(held);
+    return held;
+  }
 }
 
-/** Equal inputs give equal outputs; state and gradient are still what they were. */
-function purity(
-  p: Parametrization,
-  begun: Fresh,
-  again: Fresh,
-  state: calculus.HeldState,
-  grads: Named,
-  gradient: ReturnType<typeof denseGradient>,
-  same: (got: Tensor, want: Tensor, note: string) => void,
-): void {
-  for (const [k, factor] of Object.entries(begun.factors))
-    same(again.factors[k]!, factor, `init of ${k}, twice`);
-  const inputs = clones(state.factors);
-  const twice = calculus.pullback(p, state, gradient);
-  for (const [k, grad] of Object.entries(grads)) same(twice[k]!, grad, `pullback of ${k}, twice`);
-  for (const [k, input] of Object.entries(inputs)) same(state.factors[k]!, input, `${k} after pullback`);
-  same(calculus.phi(p, state), calculus.phi(p, state), 'Phi, twice');
-}
-
-function perturbed(factors: Named, seed: number, size: number): Record<string, Tensor> {
-  return mapValues(factors, (factor, k) =>
-    add(factor, normal(factor.shape, splitSeed(seed, k), {std: size})),
-  );
-}
+const prefixed = (prefix: string, tensors: Named): Record<string, Tensor> =>
+  Object.fromEntries(Object.entries(tensors).map(([key, tensor]) => [`${prefix} ${key}`, tensor]));
 
 function differences(want: Named, got: Named): string[] {
   return [...new Set([...Object.keys(want), ...Object.keys(got)])].flatMap(k => {
@@ -179,22 +329,13 @@ function differences(want: Named, got: Named): string[] {
   });
 }
 
+const largest = (tensor: Tensor): number => (tensor.size === 0 ? 0 : max(abs(tensor)).dataSync()[0]!);
+
 /** Largest difference over the largest value of `scale`; infinite where something is not finite. */
 function relative(got: Tensor, want: Tensor, scale: Tensor | null): number {
   if (String(got.shape) !== String(want.shape)) return Infinity;
-  const largest = (tensor: Tensor) => (tensor.size === 0 ? 0 : max(abs(tensor)).dataSync()[0]!);
   const difference = largest(sub(got, want));
   const size = scale ? largest(scale) : 1;
   if (!Number.isFinite(difference) || !Number.isFinite(size)) return Infinity;
-  return difference / Math.max(size, 1e-12);
-}
-
-function result(
-  law: LawName,
-  shape: readonly [number, number],
-  residual: number,
-  tolerance: number,
-  note: string,
-): LawResult {
-  return {law, shape, residual, tolerance, holds: residual <= tolerance, note};
+  return difference === 0 ? 0 : difference / Math.max(size, 1e-30);
 }

@@ -6,6 +6,7 @@ import {
   type Composed,
   full,
   gaussian,
+  type Gradient,
   kaiming,
   lora,
   orthogonal,
@@ -100,11 +101,84 @@ describe('the laws catch', () => {
       'purity',
     ],
     ['a kept tensor', {...p, delta: (s: State) => tf.keep(p.delta(s as never))}, 'purity'],
+    ['a lift of the wrong shape', {...p, lift: () => tf.zeros([1, 1])} as typeof p, 'lift'],
+    [
+      'a lift that is zero where the scale is small',
+      {...(lora({rank: 2, alpha: 1e-6}) as Additive<'a' | 'b'>), lift: () => tf.zeros([9, 6])} as typeof p,
+      'lift',
+    ],
+    ['a start off by a little', {...p, delta: (s: State) => tf.add(p.delta(s as never), 5e-5)}, 'start'],
+    [
+      'a dead start',
+      {
+        ...p,
+        init: ({
+          weight: {
+            shape: [m, n],
+          },
+        }) => ({factors: {a: tf.zeros([m, 2]), b: tf.zeros([2, n])}}),
+      },
+      'movable',
+    ],
+    [
+      'a precondition that is not linear',
+      {
+        ...p,
+        precondition: (_: State, g: {a: tf.Tensor; b: tf.Tensor}) => ({a: tf.square(g.a), b: g.b}),
+      } as typeof p,
+      'precondition',
+    ],
+    [
+      'a precondition that forgets a factor',
+      {...p, precondition: (_: State, g: {a: tf.Tensor; b: tf.Tensor}) => ({a: g.a})} as unknown as typeof p,
+      'keys and shapes',
+    ],
+    [
+      'a refresh that rolls dice',
+      {
+        ...p,
+        refresh: (s: State) => ({
+          factors: {a: tf.randomNormal(s.factors['a']!.shape), b: tf.zerosLike(s.factors['b']!)},
+        }),
+      } as typeof p,
+      'purity',
+    ],
+    [
+      'a pullback that assigns to a factor',
+      {
+        ...p,
+        pullback: (s: State, g: Gradient) => {
+          const grads = p.pullback!(s as never, g);
+          (s.factors['b'] as tf.Variable).assign?.(tf.zerosLike(s.factors['b']!));
+          return grads;
+        },
+      } as typeof p,
+      'purity',
+    ],
+    ['no name', {...p, name: ''}, 'keys and shapes'],
   ];
 
   test.each(mutants)('%s', (_, mutant, law) => {
     expect(broken(mutant)).toContain(law);
     expect(() => expectLaws(mutant)).toThrow(law);
+  });
+
+  test('state that is shared between weights', () => {
+    let scale = 1;
+    const shared: Additive<'a'> = {
+      name: 'shared',
+      init: ({weight}) => {
+        scale = weight.shape[0];
+        return {factors: {a: tf.zeros(weight.shape)}};
+      },
+      delta: ({factors: {a}}) => tf.mul(a, scale),
+    };
+    expect(broken(shared)).not.toEqual([]);
+  });
+
+  test('and pass one whose frozen part is the very tensor a factor starts at, with an automatic pullback', () => {
+    const {pullback: _, ...automatic} = lora({rank: 2, init: symmetric()}) as Additive<'a' | 'b'>;
+    expectLaws(automatic);
   });
 
   test('and pass a parametrization that composes, without a pullback of its own', () => {
