@@ -31,7 +31,7 @@ export interface ProjectedOptions {
   refresh?: Schedule;
   /** Required with `refresh`. */
   moments?: Moments;
-  /** How gradients arrive: 'auto' chooses per weight, 'dense' forms every matrix. Default 'auto'. */
+  /** How `minimize` gets gradients: 'auto' as operators where the op allows it, 'dense' formed. Default 'auto'. */
   capture?: 'auto' | 'dense';
   /**
    * A NaN or infinite gradient: 'throw' an error that names the weight before anything moves, 'skip' the step, or

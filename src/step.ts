@@ -55,8 +55,8 @@ export function stepFactors(
     inners.reset(new Set(byFactor.keys()));
     throw new Error(
       `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; no weight was moved, and its ` +
-        'moments were reset. The learning rate may be too high; a centered RMSProp does this wherever a gradient ' +
-        'is exactly zero',
+        'moments were reset. The learning rate may be too high; a centered RMSProp does this where a gradient ' +
+        'is small or zero',
     );
   }
 }

@@ -5,7 +5,7 @@ import type {Initializer} from './initializer.js';
 /**
  * Both factors away from zero: `a ~ N(0, std^2/m)`, `b ~ N(0, std^2/n)`, W = W0 - s a0 b0 + s a b.
  * With std 1 the columns of `a` and the rows of `b` have length 1 in the mean, so that both sides of
- * `s^2 (a a^T G + G b^T b)` weigh the same. Source: seed 002, section 4.
+ * `s^2 (a a^T G + G b^T b)` weigh the same. Source: Su Jianlin, kexue.fm/archives/9590.
  */
 export const symmetric = /* @__PURE__ */ recipe(
   'symmetric',

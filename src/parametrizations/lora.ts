@@ -21,7 +21,8 @@ export interface LoraOptions {
  * W = W0 + s A B, A `[m, r]`, B `[r, n]`, s = alpha/r.   Adjoint: g_A = s G B^T, g_B = s A^T G.
  *
  * Trains r(m + n) numbers. When both factors start away from zero W = W0 - s A0 B0 + s A B.
- * Sources: arXiv:2106.09685; as a projection of the gradient: seed 002, sections 3 and 4.
+ * Sources: arXiv:2106.09685; as a projection of the gradient, and the start away from zero:
+ * Su Jianlin, kexue.fm/archives/9590.
  */
 export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): Additive<'a' | 'b'> => {
   expectOptions('lora', options, ['rank', 'alpha', 'rankStabilised', 'init']);

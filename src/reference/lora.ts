@@ -1,5 +1,5 @@
 /**
- * LoRA (arXiv:2106.09685) as a rule for an optimizer (seed 002, sections 2 to 5).
+ * LoRA (arXiv:2106.09685) as a rule for an optimizer (Su Jianlin, kexue.fm/archives/9590).
  *
  *     W = W0 + s A B      W, G [m, n]   A [m, r]   B [r, n]   s a number
  *
@@ -48,7 +48,7 @@ export function liftAsDifference(scale: number, {a, b}: LoraFactors, next: LoraF
   return difference({s: scale, A: a, B: b, A1: next.a, B1: next.b});
 }
 
-/** W = W0 - s A0 B0 + s A B: neither factor need start at zero, and W still starts at W0 (seed 002, section 4). */
+/** W = W0 - s A0 B0 + s A B: neither factor need start at zero, and W still starts at W0 (Su Jianlin, kexue.fm/archives/9590). */
 export function symmetricWeight(
   scale: number,
   base: Matrix,
@@ -59,7 +59,7 @@ export function symmetricWeight(
 }
 
 /**
- * What one SGD step on A and B does to W, [m, n], no power of eta left out (seed 002, section 5, with s put in):
+ * What one SGD step on A and B does to W, [m, n], no power of eta left out (Su Jianlin, kexue.fm/archives/9590, with s put in):
  * -eta s^2 (A A' G + G B' B) + eta^2 s^3 G B' A' G.
  */
 export function sgdUpdate(eta: number, scale: number, {a, b}: LoraFactors, gradient: Matrix): Matrix {

@@ -1,6 +1,6 @@
 /**
  * The same training twice: seen from the optimizer, which holds W, and from the layer, which holds the factors.
- * That both give the same W (seed 002, section 3) is the idea of this library.
+ * That both give the same W (Su Jianlin, kexue.fm/archives/9590) is the idea of this library.
  */
 import {clipByGlobalNorm} from './clip.js';
 import {formula} from './formula.js';

@@ -116,7 +116,12 @@ class Check {
     const start = this.held(begun, weight);
     // The laws of a state are checked away from the start, where factors that begin at zero would hide mistakes.
     const state = {...start, factors: mapValues(this.moved(start.factors, 'state', 0.5), f => this.hold(f))};
-    const inputs: Record<string, Tensor> = {weight, dense, ...prefixed('factor', state.factors), ...prefixed('frozen', state.frozen)};
+    const inputs: Record<string, Tensor> = {
+      weight,
+      dense,
+      ...prefixed('factor', state.factors),
+      ...prefixed('frozen', state.frozen),
+    };
     const before = mapValues(inputs, tensor => tensor.dataSync().slice());
 
     this.start(begun, start, state, weight);
