@@ -1,5 +1,6 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import {backend} from '@tensorflow/tfjs-core';
+import {isComposed} from './calculus.js';
 import type {Inners} from './inners.js';
 import type {Roster} from './roster.js';
 import {matrixShape, type Plan} from './targets.js';
@@ -44,7 +45,8 @@ export function explain(
   print: Printer | null,
 ): Explained[] {
   const rows = weights.map(weight => explainOne(weight, plan, roster, inners));
-  if (print) for (const line of [...table(rows), ...summary(rows, inners)]) print(line);
+  if (print)
+    for (const line of [...table(rows), ...summary(rows, inners), ...idle(weights, plan)]) print(line);
   return rows;
 }
 
@@ -74,8 +76,12 @@ function explainOne(weight: Variable, plan: Plan, roster: Roster, inners: Inners
   }
   const trained =
     treatment === 'train' ? weight.size : (treatment.trained?.(matrixShape(weight.shape)) ?? weight.size);
-  const copies = (treatment === 'train' ? 0 : 1) + inners.momentsPerNumber;
-  return {...row, treatment: name, rank, trained, stateBytes: 4 * trained * copies, capture};
+  const {keepBase, keepStart} = roster.holding;
+  const isWhole = treatment === 'train';
+  const copies = (isWhole ? 0 : 1) + (keepStart && !isWhole ? 1 : 0) + inners.momentsPerNumber;
+  const keepsWeight = keepBase || (isWhole ? keepStart : isComposed(treatment));
+  const stateBytes = 4 * (trained * copies + (keepsWeight ? weight.size : 0));
+  return {...row, treatment: name, rank, trained, stateBytes, capture};
 }
 
 function table(rows: readonly Explained[]): string[] {
@@ -121,6 +127,11 @@ function summary(rows: readonly Explained[], inners: Inners): string[] {
   }
   return lines;
 }
+
+const idle = (weights: readonly Variable[], plan: Plan) =>
+  weights.length > 0
+    ? plan.idleRules(weights).map(rule => `warning: the rule ${rule} matches no weight`)
+    : [];
 
 const count = (n: number) => n.toLocaleString('en-US');
 

@@ -20,7 +20,7 @@ export class Roster {
   constructor(
     private readonly plan: Plan,
     private readonly inners: Inners,
-    private readonly holding: Holding,
+    readonly holding: Holding,
   ) {}
 
   get attachments(): readonly Attachment[] {

@@ -69,6 +69,11 @@ export class Plan {
     return this.decide(variable).treatment !== 'freeze';
   }
 
+  /** The rules that match none of the weights, in words. */
+  idleRules(variables: readonly Variable[]): string[] {
+    return (this.rules ?? []).filter(rule => !variables.some(v => rule.matches(v))).map(({text}) => text);
+  }
+
   /**
    * Throws when a rule matches none of the weights, or nothing would be trained. Asked once, for the weights of the
    * first step: a later step may well bring fewer.
@@ -76,11 +81,8 @@ export class Plan {
   check(variables: readonly Variable[]): void {
     if (this.checked) return;
     const seen = `The weights seen: ${variables.map(v => `${v.name} [${v.shape}]`).join(', ') || 'none'}.`;
-    for (const rule of this.rules ?? []) {
-      if (!variables.some(v => rule.matches(v))) {
-        throw new Error(`targets: the rule ${rule.text} matches no weight. ${seen}`);
-      }
-    }
+    const [idle] = this.idleRules(variables);
+    if (idle) throw new Error(`targets: the rule ${idle} matches no weight. ${seen}`);
     if (!variables.some(v => this.trains(v))) {
       throw new Error(
         this.rules

@@ -123,3 +123,30 @@ it('warns of an inner optimizer that has the backend’s epsilon, where that is 
     backend.epsilon = epsilon;
   }
 });
+
+it.each([
+  ['keepBase', {keepBase: true}],
+  ['a weight decay', {weightDecay: 0.1}],
+  ['both, and the rest trained', {keepBase: true, weightDecay: 0.1, rest: 'train' as const}],
+])('predicts the bytes it will measure, with %s', (_, options) => {
+  const [kernel, bias] = [tf.variable(tf.ones([8, 6])), tf.variable(tf.ones([6]))];
+  const optimizer = loraAdam(1e-3, {rank: 2, ...options});
+  const predicted = optimizer.explain([kernel, bias], null);
+  const empty = optimizer.stateBytes;
+  optimizer.applyGradients({[kernel.name]: tf.ones([8, 6]), [bias.name]: tf.ones([6])});
+  const measured = optimizer.explain([kernel, bias], null);
+  expect(measured.map(row => row.stateBytes)).toEqual(predicted.map(row => row.stateBytes));
+  expect(optimizer.stateBytes - empty).toBe(measured.reduce((sum, row) => sum + row.stateBytes, 0));
+  optimizer.dispose();
+  expect(optimizer.stateBytes).toBe(0);
+});
+
+it('tells of a rule that matches nothing before a step would', () => {
+  const lines: string[] = [];
+  const optimizer = loraAdam(1e-3, {targets: ['kernel', 'kernal']});
+  optimizer.explain(
+    [tf.variable(tf.ones([32, 32]), true, 'explained/kernel')],
+    line => void lines.push(line),
+  );
+  expect(lines.at(-1)).toBe('warning: the rule "kernal" matches no weight');
+});

@@ -1,14 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {expect, it} from 'vitest';
-import {
-  every,
-  full,
-  lora,
-  loraAdam,
-  normal,
-  projected,
-  type ProjectedOptions,
-} from '../../src/index.js';
+import {every, full, lora, loraAdam, normal, projected, type ProjectedOptions} from '../../src/index.js';
 import {numTensors, values} from '../helpers.js';
 import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './backends.js';
 
