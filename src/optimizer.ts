@@ -13,11 +13,11 @@ import {type HostGradients, trainedGradients, variablesOf} from './capture/dense
 import {denseGradient} from './capture/gradient.js';
 import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/tape.js';
 import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
+import {readConfig, writeConfig} from './config.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
-import {Inners, type InnersConfig, type InnerSource} from './inners.js';
+import {Inners, type InnerSource} from './inners.js';
 import {canRead, expectMovable, findUnusable} from './inspect.js';
 import type {Parametrization} from './parametrization.js';
-import {fromJson, toJson} from './recipe.js';
 import {Roster} from './roster.js';
 import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
@@ -344,26 +344,15 @@ export class ProjectedOptimizer extends Optimizer {
   /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */
   override getConfig(): serialization.ConfigDict {
     const {parametrization, options} = this;
-    return {
-      name: JSON.stringify({inner: this.inners.config(), ...(toJson({parametrization, options}) as object)}),
-    };
+    return {name: writeConfig({inner: this.inners.config(), parametrization, options})};
   }
 
   static override fromConfig<T extends serialization.Serializable>(
     cls: serialization.SerializableConstructor<T>,
     config: serialization.ConfigDict,
   ): T {
-    const json = JSON.parse(String(config['name'])) as {
-      inner: InnersConfig;
-      parametrization: unknown;
-      options: object;
-    };
-    const options = Object.entries(json.options).map(([key, option]) => [key, fromJson(option, key)]);
-    return new cls(
-      Inners.source(json.inner),
-      fromJson(json.parametrization, 'parametrization'),
-      Object.fromEntries(options),
-    );
+    const {inner, parametrization, options} = readConfig(String(config['name']));
+    return new cls(Inners.source(inner), parametrization, options);
   }
 
   /** Disposes all state, and the inner optimizers. The model keeps its weights, as they are. */

@@ -1,10 +1,12 @@
 import {dispose, keep, type Variable} from '@tensorflow/tfjs-core';
-import {type Attachment, describe, type Holding, ParametrizedWeight, WholeWeight} from './attachment.js';
+import {type Attachment, describe, type Holding} from './attachment.js';
 import {matchSaved, type SavedWeight} from './checkpoint.js';
 import type {Inners} from './inners.js';
+import {ParametrizedWeight} from './parametrized-weight.js';
 import {toJson} from './recipe.js';
 import {plainName, type Plan} from './targets.js';
 import {isGone, mapValues} from './tensors.js';
+import {WholeWeight} from './whole-weight.js';
 
 /**
  * Which weights are attached, in the order that the inner optimizer's moments go by. Weights are known by identity,

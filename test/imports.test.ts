@@ -63,6 +63,8 @@ describe('who may import whom', () => {
   test('only attachments and what holds saved state keep or dispose', () => {
     const allowed = [
       'attachment.ts',
+      'parametrized-weight.ts',
+      'whole-weight.ts',
       'store.ts',
       'inner.ts',
       'inners.ts',
