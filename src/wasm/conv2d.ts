@@ -20,7 +20,7 @@ import {
 import {type WasmBackend, floats, kernel, requireFloat32, withView} from './backend.js';
 import {plain, productOf} from './product.js';
 import {installer} from './register.js';
-import {axesOf, meeting, met} from './window.js';
+import {type Pads, axesOf, meeting, met, padsBack} from './window.js';
 
 type Info = backend_util.Conv2DInfo;
 
@@ -106,17 +106,11 @@ function filterGradient(backend: WasmBackend, x: TensorInfo, dy: TensorInfo, inf
   return out;
 }
 
-/** Zeros before and after an axis of `dy` that make the flipped filter give back `inputs` places; negative: none do. */
-function padsBack(inputs: number, outputs: number, filter: number, pad: number): [number, number] {
-  const before = filter - 1 - pad;
-  return [before, inputs - outputs - before + filter - 1];
-}
-
 /** The gradient of the input at stride 1: `dy` convolved with the filter turned by 180°, channels swapped. */
-function inputGradient(dy: Tensor4D, filter: Tensor4D, pads: [number, number][]): TensorInfo {
+function inputGradient(dy: Tensor4D, filter: Tensor4D, pads: Pads): TensorInfo {
   return tidy(() => {
     const turned = transpose(reverse(filter, [0, 1]), [0, 1, 3, 2]);
-    return conv2d(dy, turned, 1, [[0, 0], pads[0]!, pads[1]!, [0, 0]]);
+    return conv2d(dy, turned, 1, pads);
   });
 }
 
@@ -126,12 +120,8 @@ const backpropInput = (stock: KernelFunc | undefined) =>
     requireFloat32('conv2dBackpropInput', dy, filter);
     const attrs = call.attrs as ConvAttrs;
     const info = infoOf('conv2dBackpropInput', call.attrs.inputShape, filter.shape, attrs);
-    const pads = [
-      padsBack(info.inHeight, info.outHeight, info.filterHeight, info.padInfo.top),
-      padsBack(info.inWidth, info.outWidth, info.filterWidth, info.padInfo.left),
-    ];
-    const turns = info.strideHeight === 1 && info.strideWidth === 1 && pads.flat().every(pad => pad >= 0);
-    if (turns) return inputGradient(dy as Tensor4D, filter as Tensor4D, pads);
+    const pads = padsBack(info);
+    if (pads !== undefined) return inputGradient(dy as Tensor4D, filter as Tensor4D, pads);
     return stock!(call as unknown as Parameters<KernelFunc>[0]) as TensorInfo;
   });
 

@@ -1,6 +1,6 @@
 /**
- * `import 'tfjs-lora/wasm'`: training on tfjs's wasm backend, whole, right and fast. Importing it installs the kernels;
- * import `@tensorflow/tfjs-backend-wasm` first.
+ * The entry `tfjs-lora/wasm`: what tfjs's wasm backend lacks, gets wrong or runs slowly in training. Importing it
+ * installs the kernels; import `@tensorflow/tfjs-backend-wasm` first.
  */
 import {installWasmKernels} from './install.js';
 

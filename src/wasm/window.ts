@@ -41,3 +41,29 @@ export function meeting(axis: Axis, offset: number): {first: number; end: number
 export function met(axis: Axis, output: number, offset: number): number {
   return output * axis.stride + offset - axis.pad;
 }
+
+/** Zeros before and after each axis of an image, as tfjs takes them. */
+export type Pads = [[number, number], [number, number], [number, number], [number, number]];
+
+/**
+ * The padding with which a convolution of `dy` and the filter turned by 180° gives the gradient of the input.
+ * Undefined where none does: at strides or dilations above 1, or padding that is wider than the filter.
+ */
+export function padsBack(
+  info: Geometry & {
+    filterHeight: number;
+    filterWidth: number;
+    dilationHeight: number;
+    dilationWidth: number;
+  },
+): Pads | undefined {
+  const {vertical, horizontal} = axesOf(info);
+  const {filterHeight, filterWidth, dilationHeight, dilationWidth} = info;
+  if (vertical.stride * horizontal.stride * dilationHeight * dilationWidth !== 1) return undefined;
+  const around = ({inputs, outputs, pad}: Axis, filter: number): [number, number] => {
+    const before = filter - 1 - pad;
+    return [before, inputs - outputs - before + filter - 1];
+  };
+  const pads: Pads = [[0, 0], around(vertical, filterHeight), around(horizontal, filterWidth), [0, 0]];
+  return pads.flat().every(pad => pad >= 0) ? pads : undefined;
+}

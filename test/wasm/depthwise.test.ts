@@ -52,11 +52,11 @@ describe('the gradients of depthwiseConv2d', () => {
       ),
     ));
 
-  test('dilated: <dy, conv(x, w)> is <dw, w> and <dx, x>', () => {
+  test.each([1, 2])('dilated, %i filters a channel: <dy, conv(x, w)> is <dw, w> and <dx, x>', multiplier => {
     const inner = (a: tf.Tensor, b: tf.Tensor) => tf.sum(tf.mul(a, b)).arraySync() as number;
     tf.tidy(() => {
       const x = filled([2, 9, 8, 3], 6) as tf.Tensor4D;
-      const w = filled([3, 2, 3, 2], 7) as tf.Tensor4D;
+      const w = filled([3, 2, 3, multiplier], 7) as tf.Tensor4D;
       const y = tf.depthwiseConv2d(x, w, 1, 'same', 'NHWC', [2, 3]);
       const dy = filled(y.shape, 8);
       const attrs = {strides: 1, pad: 'same', dilations: [2, 3]};
