@@ -54,6 +54,14 @@ describe('who may import whom', () => {
     );
   });
 
+  test('no entry but its own reaches the wasm kernels', () => {
+    for (const entry of ['index.ts', 'testing/index.ts', 'reference/index.ts']) {
+      expect([...reach(entry)].filter(file => file.startsWith('wasm/'))).toEqual([]);
+    }
+    expect(reach('wasm/index.ts').size).toBeGreaterThan(5);
+    for (const file of reach('wasm/index.ts')) expect(file).toMatch(/^wasm\//);
+  });
+
   test('a parametrization imports no other', () => {
     for (const file of files('parametrizations/')) {
       expect(importsOf(file).filter(path => path.startsWith('parametrizations/'))).toEqual([]);

@@ -1,6 +1,6 @@
 /** Which tfjs backend a command runs on. */
 import * as tf from '@tensorflow/tfjs';
-import {installFastMatMul} from '../wasm/matmul.js';
+import {installWasmKernels} from '../wasm/install.js';
 import {UsageError} from './usage-error.js';
 
 /** A backend that can be asked for: the package that brings it and the name it has in tfjs. */
@@ -30,7 +30,7 @@ async function start({module, registered}: Candidate): Promise<boolean> {
 
 /**
  * Makes the named backend the current one or, without a name, the fastest that is installed. On wasm the
- * fast matrix products are installed too.
+ * kernels of `tfjs-lora/wasm` are installed too.
  * @returns the backend's name and a note on the choice, for people
  * @throws UsageError if the named backend is unknown or does not start; it lists those that do
  */
@@ -44,7 +44,7 @@ export async function chooseBackend(asked?: string): Promise<{name: string; note
   }
   for (const candidate of choice) {
     if (!(await start(candidate))) continue;
-    if (candidate.name === 'wasm') installFastMatMul();
+    if (candidate.name === 'wasm') installWasmKernels();
     const note =
       asked === undefined
         ? `${candidate.name}: the fastest backend installed`

@@ -8,69 +8,21 @@
  */
 import {
   BatchMatMul,
-  type DataType,
-  type KernelFunc,
+  type BatchMatMulAttrs,
   type TensorInfo,
   Transpose,
   _FusedMatMul,
+  type _FusedMatMulAttrs,
   broadcast_util,
   getKernel,
-  registerKernel,
-  unregisterKernel,
   util,
 } from '@tensorflow/tfjs-core';
-
-/** What is used here of the wasm backend, whose package a user need not have installed. */
-interface WasmBackend {
-  wasm: {
-    cwrap(name: string, returns: null, parameters: string[]): (...values: unknown[]) => void;
-    tfjs: {disposeData(id: number): void};
-  };
-  dataIdMap: {get(dataId: object): {id: number; memoryOffset: number}; delete(dataId: object): boolean};
-  makeOutput(shape: number[], dtype: DataType, memoryOffset?: number): TensorInfo;
-  disposeData(dataId: object): boolean;
-}
-
-/** The fast product `out = activation(a b + bias)` of single matrices, given by the ids of heap tensors. */
-type Product = (
-  a: {id: number; rows: number; columns: number},
-  b: {id: number; rows: number; columns: number},
-  out: number,
-  epilogue: Epilogue,
-) => void;
-
-interface Epilogue {
-  activation: number;
-  bias: number;
-  preluWeights: number;
-  leakyreluAlpha: number;
-}
-
-const plain: Epilogue = {activation: 0, bias: 0, preluWeights: 0, leakyreluAlpha: 0};
+import {type WasmBackend, kernel, requireFloat32, withView} from './backend.js';
+import {type Epilogue, plain, productOf} from './product.js';
+import {installer} from './register.js';
 
 /** The backend's own numbering of activations. */
 const activations = ['linear', 'relu', 'relu6', 'prelu', 'leakyrelu', 'sigmoid', 'elu'];
-
-const products = new WeakMap<WasmBackend, Product>();
-
-function productOf(backend: WasmBackend): Product {
-  let product = products.get(backend);
-  if (product === undefined) {
-    const run = backend.wasm.cwrap(_FusedMatMul, null, [
-      ...['number', 'array', 'number', 'number', 'array', 'number'],
-      ...['number', 'number', 'number', 'number', 'number', 'number', 'number'],
-    ]);
-    const shapeBytes = (m: {rows: number; columns: number}) =>
-      new Uint8Array(new Int32Array([1, m.rows, m.columns]).buffer);
-    product = (a, b, out, {activation, bias, preluWeights, leakyreluAlpha}) =>
-      run(
-        ...[a.id, shapeBytes(a), 3, b.id, shapeBytes(b), 3, false, false],
-        ...[activation, bias, preluWeights, leakyreluAlpha, out],
-      );
-    products.set(backend, product);
-  }
-  return product;
-}
 
 /**
  * The backend keeps a packed copy of every right operand, found again by the tensor's data alone. The same
@@ -84,25 +36,6 @@ function mayUsePackedCopy(b: TensorInfo, rows: number, columns: number): boolean
   const packed = packedShapes.get(b.dataId);
   if (packed === undefined) packedShapes.set(b.dataId, shape);
   return packed === undefined || packed === shape;
-}
-
-/** Runs `use` with the id of a tensor that is the `index`-th matrix of `size` numbers in `tensor`. */
-function withView(
-  backend: WasmBackend,
-  tensor: TensorInfo,
-  index: number,
-  size: number,
-  use: (id: number) => void,
-): void {
-  const offset = backend.dataIdMap.get(tensor.dataId).memoryOffset + index * size * 4;
-  const view = backend.makeOutput([size], 'float32', offset);
-  const {id} = backend.dataIdMap.get(view.dataId);
-  try {
-    use(id);
-  } finally {
-    backend.dataIdMap.delete(view.dataId);
-    backend.wasm.tfjs.disposeData(id);
-  }
 }
 
 /** For every matrix of a batch of shape `out`, the index of the matrix it takes from a batch of shape `of`. */
@@ -136,9 +69,7 @@ function multiply(
   flags: {transposeA: boolean; transposeB: boolean},
   epilogue: Epilogue,
 ): TensorInfo {
-  if (a.dtype !== 'float32' || b.dtype !== 'float32') {
-    throw new Error(`matMul on the wasm backend takes float32, got ${a.dtype} and ${b.dtype}`);
-  }
+  requireFloat32('matMul', a, b);
   const left = flags.transposeA ? transposed(backend, a) : a;
   const right = flags.transposeB ? transposed(backend, b) : b;
   try {
@@ -181,74 +112,39 @@ function multiply(
   }
 }
 
-const batchMatMul = (({inputs, backend, attrs}) => {
-  const {a, b} = inputs as {a: TensorInfo; b: TensorInfo};
-  const flags = attrs as unknown as {transposeA: boolean; transposeB: boolean};
-  return multiply(backend as WasmBackend, a, b, flags, plain);
-}) satisfies KernelFunc;
+interface Operands {
+  a: TensorInfo;
+  b: TensorInfo;
+}
 
-const fusedMatMul = (({inputs, backend: anyBackend, attrs}) => {
-  const backend = anyBackend as WasmBackend;
-  const {a, b, bias, preluActivationWeights} = inputs as Record<string, TensorInfo> & {
-    a: TensorInfo;
-    b: TensorInfo;
-  };
-  const {transposeA, transposeB, activation, leakyreluAlpha} = attrs as unknown as {
-    transposeA: boolean;
-    transposeB: boolean;
-    activation: string;
-    leakyreluAlpha?: number;
-  };
+interface FusedOperands extends Operands {
+  bias?: TensorInfo | null;
+  preluActivationWeights?: TensorInfo | null;
+}
+
+const batchMatMul = kernel<Operands, BatchMatMulAttrs>(({inputs: {a, b}, backend, attrs}) =>
+  multiply(backend, a, b, attrs, plain),
+);
+
+const fusedMatMul = kernel<FusedOperands, _FusedMatMulAttrs>(({inputs, backend, attrs}) => {
+  const {a, b, bias, preluActivationWeights} = inputs;
+  const {activation, leakyreluAlpha} = attrs;
   const code = activations.indexOf(activation);
   if (code < 0) throw new Error(`fused matMul on the wasm backend has no activation ${activation}`);
   if (bias !== undefined && bias !== null && bias.shape.length !== 1) {
     throw new Error(`fused matMul on the wasm backend takes a bias of rank 1, got shape [${bias.shape}]`);
   }
   const idOf = (tensor?: TensorInfo | null) => (tensor ? backend.dataIdMap.get(tensor.dataId).id : 0);
-  return multiply(
-    backend,
-    a,
-    b,
-    {transposeA, transposeB},
-    {
-      activation: code,
-      bias: idOf(bias),
-      preluWeights: idOf(preluActivationWeights),
-      leakyreluAlpha: leakyreluAlpha ?? 0,
-    },
-  );
-}) satisfies KernelFunc;
+  return multiply(backend, a, b, attrs, {
+    activation: code,
+    bias: idOf(bias),
+    preluWeights: idOf(preluActivationWeights),
+    leakyreluAlpha: leakyreluAlpha ?? 0,
+  });
+});
 
-let uninstall: (() => void) | undefined;
-
-/**
- * Replaces the wasm backend's matMul and fused matMul by fast ones, for the whole process.
- * Needs `@tensorflow/tfjs-backend-wasm` imported; may be called before or after `setBackend('wasm')`.
- * Calling it again changes nothing.
- *
- * @returns a function that puts the backend's own kernels back
- * @throws Error if the wasm backend is not there
- */
-export function installFastMatMul(): () => void {
-  if (uninstall !== undefined) return uninstall;
-  const replaced = [BatchMatMul, _FusedMatMul].map(name => getKernel(name, 'wasm'));
-  if (replaced.some(kernel => !kernel)) {
-    throw new Error('the wasm backend is not there: import @tensorflow/tfjs-backend-wasm first');
-  }
-  const replace = (index: number, kernelFunc: KernelFunc) => {
-    const kernel = replaced[index]!;
-    unregisterKernel(kernel.kernelName, 'wasm');
-    registerKernel({...kernel, kernelFunc});
-  };
-  replace(0, batchMatMul);
-  replace(1, fusedMatMul);
-  uninstall = () => {
-    if (uninstall === undefined) return;
-    uninstall = undefined;
-    replaced.forEach(kernel => {
-      unregisterKernel(kernel.kernelName, 'wasm');
-      registerKernel(kernel);
-    });
-  };
-  return uninstall;
-}
+/** Installs the fast matMul and fused matMul; see {@link installer}. */
+export const installFastMatMul = installer({
+  [BatchMatMul]: () => batchMatMul,
+  [_FusedMatMul]: () => fusedMatMul,
+});

@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import {afterAll, beforeAll, describe, expect, test} from 'vitest';
 import {installFastMatMul} from '../../src/wasm/matmul.js';
+import {expectAgreement, filled, on} from './agreement.js';
 
 let undo: () => void;
 beforeAll(async () => {
@@ -9,38 +10,6 @@ beforeAll(async () => {
   await tf.setBackend('wasm');
 });
 afterAll(() => undo());
-
-type Build = () => tf.Tensor | tf.Tensor[];
-
-/** The values `build` gives on a backend. */
-async function on(backend: 'cpu' | 'wasm', build: Build): Promise<number[][]> {
-  await tf.setBackend(backend);
-  const tensors = [tf.tidy(build)].flat();
-  const values = tensors.map(tensor => [...tensor.dataSync()]);
-  tf.dispose(tensors);
-  await tf.setBackend('wasm');
-  return values;
-}
-
-/** That `build` gives the same on wasm as on cpu, and leaves no tensor or data behind. */
-async function expectAgreement(build: Build): Promise<void> {
-  const expected = await on('cpu', build);
-  const before = tf.memory();
-  const actual = await on('wasm', build);
-  expect(tf.memory().numTensors).toBe(before.numTensors);
-  expect(tf.memory().numDataBuffers).toBe(before.numDataBuffers);
-  expect(actual.length).toBe(expected.length);
-  actual.forEach((values, i) => {
-    expect(values.length).toBe(expected[i]!.length);
-    const largest = Math.max(1, ...expected[i]!.map(Math.abs));
-    values.forEach((value, j) => expect(Math.abs(value - expected[i]![j]!)).toBeLessThan(2e-5 * largest));
-  });
-}
-
-/** Fixed numbers in any shape. */
-function filled(shape: number[], seed: number): tf.Tensor {
-  return tf.randomNormal(shape, 0, 1, 'float32', seed);
-}
 
 /** The shape [...batch, rows, columns], with the last two swapped for a transposed operand. */
 function operand(batch: number[], rows: number, columns: number, transpose: boolean): number[] {
