@@ -99,6 +99,10 @@ export class ProjectedOptimizer extends Optimizer {
     this.plan.check(weights);
     // What is frozen needs no gradient.
     const trained = [...new Set(weights)].filter(weight => weight.trainable && this.plan.trains(weight));
+    if (trained.length === 0) {
+      const given = weights.map(describe).join(', ') || 'none';
+      throw new Error(`minimize: every weight given is frozen, by the rules or by itself: ${given}`);
+    }
     const listen = this.settings.capture === 'auto' && canTap() ? tapGradients : denseGradients;
     let cost: Scalar | undefined;
     try {
@@ -208,7 +212,7 @@ export class ProjectedOptimizer extends Optimizer {
   /** The gradients to step along: the mean of the last few, or none while they are being gathered. */
   private accumulate(projected: Projected): FactorGradients {
     const {accumulate: k} = this.settings;
-    if (k === 1) return new Map([...projected].map(([attachment, {grads}]) => [attachment, clones(grads)]));
+    if (k === 1) return new Map([...projected].map(([attachment, {grads}]) => [attachment, grads]));
     if (this.pending + 1 < k) {
       projected.forEach(({grads}, attachment) => addToSums(attachment, grads));
       this.pending++;
