@@ -1,0 +1,135 @@
+// Times candidates against each other: all are alive at once and take their steps in turns.
+import * as tf from '@tensorflow/tfjs';
+import {watchEngine} from './engine.mjs';
+import {onKernels} from './kernels.mjs';
+import {largestDifference, spread} from './statistics.mjs';
+
+/**
+ * @param candidates `{method, kernels, make(id)}`; `make` returns a function that takes one step and returns the loss.
+ * @param rounds Turns. A candidate whose steps would take longer than `budgetMs` together sits out some, evenly.
+ * @param limitMs A candidate whose first step takes longer is not asked for a second; its row says `cold`.
+ */
+export async function measure(candidates, {rounds, budgetMs, limitMs, progress}) {
+  const rows = [];
+  for (const candidate of candidates) rows.push(await build(candidate));
+  for (const row of rows) warmUp(row, limitMs, progress);
+  const running = rows.filter(row => row.step && !row.cold);
+  for (const row of running) {
+    const every = Math.ceil((rounds * row.warm) / budgetMs);
+    row.every = Math.min(Math.max(1, every), Math.max(1, Math.floor(rounds / 3)));
+  }
+  for (let round = 0; round < rounds; round++) {
+    progress(`round ${round + 1} of ${rounds}`);
+    for (const row of running) {
+      if (round % row.every === 0) row.times.push(timed(row));
+    }
+  }
+  return withAgreement(rows.map(result));
+}
+
+async function build({method, kernels, make}) {
+  const row = {method, kernels, losses: [], times: [], held: {tensors: 0, buffers: 0}, cold: false};
+  const watch = watchEngine();
+  try {
+    row.step = await make(`${method}-${kernels}`);
+  } catch (error) {
+    row.error = messageOf(error);
+  }
+  grow(row.held, watch.stop().added);
+  return row;
+}
+
+/** Two steps that are watched, and not timed unless there is time for one step alone. */
+function warmUp(row, limitMs, progress) {
+  row.peak = {tensors: 0, buffers: 0};
+  for (let i = 0; i < 2 && row.step; i++) {
+    progress(`warm-up of ${row.method}, ${row.kernels}`);
+    const watch = watchEngine();
+    try {
+      row.warm = timed(row);
+    } catch (error) {
+      row.error = messageOf(error);
+      delete row.step;
+    }
+    const seen = watch.stop();
+    for (const of of ['tensors', 'buffers']) {
+      row.peak[of] = Math.max(row.peak[of], row.held[of] + seen.peak[of]);
+    }
+    grow(row.held, seen.added);
+    Object.assign(row, {launches: seen.launches, profile: profileOf(seen, row.warm)});
+    if (row.step && row.warm > limitMs) {
+      row.cold = true;
+      row.times.push(row.warm);
+      return;
+    }
+  }
+}
+
+/** Milliseconds of one step, with the kernels of the candidate. */
+function timed(row) {
+  return onKernels(row.kernels, () => {
+    const start = performance.now();
+    const loss = row.step();
+    const ms = performance.now() - start;
+    row.losses.push(loss);
+    return ms;
+  });
+}
+
+function result(row) {
+  const {method, kernels, error, cold, losses, times, launches, peak, held, profile} = row;
+  if (error) return {method, kernels, error};
+  return {
+    method,
+    kernels,
+    cold,
+    ms: spread(times),
+    launches,
+    peakBytes: peak,
+    heldBytes: held,
+    losses,
+    profile,
+  };
+}
+
+/** How far each loss is from that of the reference: dense LoRA for LoRA, Adam as shipped for Adam. */
+function withAgreement(results) {
+  const lossesOf = method => results.find(row => row.method === method && row.losses)?.losses;
+  for (const row of results) {
+    if (!row.losses) continue;
+    const isFloor = ['floor', 'moving'].includes(row.method);
+    const reference = lossesOf(row.method === 'adam' ? 'adam' : 'dense');
+    // The floor moves nothing: its loss is the first one.
+    if (reference)
+      row.lossDifference = largestDifference(isFloor ? row.losses.slice(0, 1) : row.losses, reference);
+  }
+  return results;
+}
+
+/** The kernels that took longest in one watched step, and the time outside of kernels. */
+function profileOf({kernels, kernelMs}, ms) {
+  const rows = Object.entries(kernels).map(([kernel, seen]) => ({kernel, ...seen}));
+  return {
+    ms,
+    outsideKernels: ms - kernelMs,
+    kernels: rows.sort((a, b) => b.ms - a.ms).slice(0, 12),
+  };
+}
+
+function grow(held, added) {
+  held.tensors += added.tensors;
+  held.buffers += added.buffers;
+}
+
+const messageOf = error => String(error.message ?? error).split('\n')[0];
+
+/** Runs `work` and disposes every tensor and variable made in it. */
+export async function cleanly(work) {
+  tf.engine().startScope();
+  try {
+    return await work();
+  } finally {
+    tf.disposeVariables();
+    tf.engine().endScope();
+  }
+}
