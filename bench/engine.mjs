@@ -4,6 +4,18 @@ import * as tf from '@tensorflow/tfjs';
 /** Kernels that only show a tensor in another form: no program runs for them on any backend. */
 const views = new Set(['Identity', 'Reshape']);
 
+/** Kernels whose time depends on the layout: they are told apart by shapes and transpose flags. */
+const byShape = /MatMul|Conv|Transpose|Slice|Split/;
+
+function describe(name, inputs, attrs) {
+  if (!byShape.test(name)) return name;
+  const flags = ['transposeA', 'transposeB'].filter(flag => attrs?.[flag]);
+  const shapes = Object.values(inputs)
+    .filter(tensor => tensor?.shape)
+    .map(({shape}) => `[${shape}]`);
+  return [name, ...shapes, ...flags].join(' ');
+}
+
 /**
  * Watches the engine until `stop()`.
  *
@@ -33,7 +45,7 @@ export function watchEngine() {
       const ms = performance.now() - start;
       kernelMs += ms;
       if (!views.has(name)) launches++;
-      const row = (kernels[name] ??= {calls: 0, ms: 0});
+      const row = (kernels[describe(name, call.inputs, call.attrs)] ??= {calls: 0, ms: 0});
       row.calls++;
       row.ms += ms;
     }

@@ -4,6 +4,9 @@ import {watchEngine} from './engine.mjs';
 import {onKernels} from './kernels.mjs';
 import {largestDifference, spread} from './statistics.mjs';
 
+/** Candidates with faster steps are watched in one more step at the end. */
+const lastLookMs = 2000;
+
 /**
  * @param candidates `{method, kernels, make(id)}`; `make` returns a function that takes one step and returns the loss.
  * @param rounds Turns. A candidate whose steps would take longer than `budgetMs` together sits out some, evenly.
@@ -24,6 +27,8 @@ export async function measure(candidates, {rounds, budgetMs, limitMs, progress})
       if (round % row.every === 0) row.times.push(timed(row));
     }
   }
+  // The profile of a step long after the first ones.
+  for (const row of running) if (row.warm < lastLookMs) watchedStep(row);
   return withAgreement(rows.map(result));
 }
 
@@ -44,25 +49,35 @@ function warmUp(row, limitMs, progress) {
   row.peak = {tensors: 0, buffers: 0};
   for (let i = 0; i < 2 && row.step; i++) {
     progress(`warm-up of ${row.method}, ${row.kernels}`);
-    const watch = watchEngine();
     try {
-      row.warm = timed(row);
+      row.warm = watchedStep(row);
     } catch (error) {
       row.error = messageOf(error);
       delete row.step;
+      return;
     }
-    const seen = watch.stop();
-    for (const of of ['tensors', 'buffers']) {
-      row.peak[of] = Math.max(row.peak[of], row.held[of] + seen.peak[of]);
-    }
-    grow(row.held, seen.added);
-    Object.assign(row, {launches: seen.launches, profile: profileOf(seen, row.warm)});
-    if (row.step && row.warm > limitMs) {
+    if (row.warm > limitMs) {
       row.cold = true;
       row.times.push(row.warm);
       return;
     }
   }
+}
+
+/** A step in an engine that is watched; keeps what was seen, and returns its time. */
+function watchedStep(row) {
+  const watch = watchEngine();
+  let ms, seen;
+  try {
+    ms = timed(row);
+  } finally {
+    seen = watch.stop();
+  }
+  for (const of of ['tensors', 'buffers'])
+    row.peak[of] = Math.max(row.peak[of], row.held[of] + seen.peak[of]);
+  grow(row.held, seen.added);
+  Object.assign(row, {launches: seen.launches, profile: profileOf(seen, ms)});
+  return ms;
 }
 
 /** Milliseconds of one step, with the kernels of the candidate. */

@@ -241,7 +241,7 @@ function profile(run) {
     return seen ? [seen.calls, seen.ms.toFixed(1)] : ['', ''];
   };
   return [
-    'One step in the engine, timed kernel by kernel (a warm-up step, so slower than the median):',
+    'One step, timed kernel by kernel; the matrix products and transposes by the shapes of their inputs:',
     table(
       ['kernel', 'calls, tfjs-lora', 'ms', 'calls, floor', 'ms'],
       [
