@@ -1,7 +1,7 @@
 // What happens inside the tfjs engine between two moments: kernels run, bytes added, bytes at the peak.
 import * as tf from '@tensorflow/tfjs';
 
-/** Kernels that only show a tensor in another form: no program runs for them on any backend. */
+/** Kernels that only show a tensor in another form: no program runs for them on webgl and webgpu. */
 const views = new Set(['Identity', 'Reshape']);
 
 /** Kernels whose time depends on the layout: they are told apart by shapes and transpose flags. */

@@ -107,19 +107,27 @@ function result(row) {
   };
 }
 
-/** How far each loss is from that of the reference: dense LoRA for LoRA, Adam as shipped for Adam. */
+/**
+ * How far each loss is from that of a reference: tfjs-lora with dense gradients for LoRA, Adam as shipped for Adam;
+ * where that throws, the first other one that trains the same.
+ */
 function withAgreement(results) {
-  const lossesOf = method => results.find(row => row.method === method && row.losses)?.losses;
-  for (const row of results) {
-    if (!row.losses) continue;
-    const isFloor = ['floor', 'moving'].includes(row.method);
-    const reference = lossesOf(row.method === 'adam' ? 'adam' : 'dense');
+  const trained = results.filter(({losses}) => losses);
+  for (const row of trained) {
+    const same = trained.filter(
+      ({method}) => !isFloor(method) && (method === 'adam') === (row.method === 'adam'),
+    );
+    const reference = same.find(({method}) => method === 'dense') ?? same[0];
+    if (!reference || reference === row) continue;
     // The floor moves nothing: its loss is the first one.
-    if (reference)
-      row.lossDifference = largestDifference(isFloor ? row.losses.slice(0, 1) : row.losses, reference);
+    const losses = isFloor(row.method) ? row.losses.slice(0, 1) : row.losses;
+    row.lossReference = `${reference.method}, ${reference.kernels}`;
+    row.lossDifference = largestDifference(losses, reference.losses);
   }
   return results;
 }
+
+const isFloor = method => method === 'floor' || method === 'moving';
 
 /** The kernels that took longest in one watched step, and the time outside of kernels. */
 function profileOf({kernels, kernelMs}, ms) {

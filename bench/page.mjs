@@ -218,19 +218,25 @@ function candidateTable(run) {
   );
 }
 
-/** In how many digits the losses of LoRA agree. */
+/** How well the losses of the candidates that train the same agree. */
 function agreement(run) {
-  const trained = run.candidates.filter(row => row.losses && !isFloor(row));
-  const worst = rows => Math.max(0, ...rows.map(row => row.lossDifference ?? 0));
-  const lora = trained.filter(({method}) => method !== 'adam');
-  if (lora.length === 0) return '';
-  const text =
-    `The losses of all LoRA candidates agree over the steps that they share to a relative ` +
-    `${worst(lora).toExponential(1)} (reference: tfjs-lora with dense gradients)`;
-  const all = trained.filter(({method}) => method === 'adam');
-  return all.length > 1
-    ? `${text}; those of Adam on all weights to ${worst(all).toExponential(1)}.`
-    : `${text}.`;
+  const compared = run.candidates.filter(row => row.lossReference && !isFloor(row));
+  const among = (what, rows) => {
+    const worst = Math.max(...rows.map(row => row.lossDifference));
+    return rows.length === 0
+      ? []
+      : [`The losses of ${what} agree at every step to a relative ${worst.toExponential(1)}.`];
+  };
+  return [
+    ...among(
+      'all LoRA candidates',
+      compared.filter(({method}) => method !== 'adam'),
+    ),
+    ...among(
+      'Adam on all weights with both kernels',
+      compared.filter(({method}) => method === 'adam'),
+    ),
+  ].join(' ');
 }
 
 /** Where the time of one step goes: ours beside the floor. */

@@ -32,7 +32,12 @@ const goals = [
   },
   {
     what: '`tf.train.adam` on all weights / tfjs-lora, peak bytes',
-    at: find => find.peak('adam', 'shipped') / find.peak('tapped', 'shipped'),
+    at: find => find.peak('adam').tensors / find.peak('tapped').tensors,
+    atLeast: [4, 1.05],
+  },
+  {
+    what: 'the same, data that tensors share counted once',
+    at: find => find.peak('adam').buffers / find.peak('tapped').buffers,
     atLeast: [4, 1.05],
   },
 ];
@@ -55,6 +60,6 @@ const finder = ({candidates}) => {
   const find = (method, kernels) => candidates.find(row => row.method === method && row.kernels === kernels);
   return {
     ms: (method, kernels) => find(method, kernels).ms.median,
-    peak: (method, kernels) => find(method, kernels).peakBytes.tensors,
+    peak: method => find(method, 'shipped').peakBytes,
   };
 };
