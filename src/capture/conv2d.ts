@@ -2,20 +2,19 @@ import type {Scalar, Tensor2D, Tensor4D} from '@tensorflow/tfjs-core';
 import {
   addN,
   backend_util,
-  concat,
   conv2d,
   conv2dTranspose,
   matMul,
+  ones,
   pad,
   reshape,
   slice,
   square,
-  stridedSlice,
   sum,
   transpose,
 } from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
-import {columnSums, timesTransposed} from './layout.js';
+import {columnSums, timesTransposed, transposedTimes} from './layout.js';
 import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
 /** What tfjs's Conv2D kernel was called with. */
@@ -29,8 +28,8 @@ export interface ConvAttributes {
 
 /**
  * The gradient of a convolution's filter `[kh, kw, in, out]` as `[kh*kw*in, out]`: `cols^T delta`, where `cols` holds
- * the patch of every output place. Neither is formed. `P^T G` is a convolution with k output channels; `G Q` takes, for
- * each place of the filter, the inputs it met.
+ * the patch of every output place. Neither is formed: `P^T G` is a convolution with k output channels, and so is
+ * `G Q`, with delta Q as the filter.
  *
  * @param x `[batch, height, width, in]`
  * @param delta `[batch, outHeight, outWidth, out]`
@@ -54,58 +53,58 @@ export function conv2dGradient(
   const t = x.shape[0] * outHeight * outWidth;
   const flat = reshape(delta, [t, out]) as Tensor2D;
 
-  /** For each place of the filter the inputs it met, `[t, in]`. */
-  const places = (use: (inputs: Tensor2D) => Tensor2D): Tensor2D[] => {
-    const [bottom, right] = [
-      Math.max(0, (outHeight - 1) * strideHeight + (kh - 1) * dilationHeight + 1 - padInfo.top - x.shape[1]),
-      Math.max(0, (outWidth - 1) * strideWidth + (kw - 1) * dilationWidth + 1 - padInfo.left - x.shape[2]),
-    ];
-    const padded = pad(x, [
-      [0, 0],
-      [padInfo.top, bottom],
-      [padInfo.left, right],
-      [0, 0],
-    ]);
-    return Array.from({length: kh * kw}, (_, place) => {
-      const [top, left] = [Math.floor(place / kw) * dilationHeight, (place % kw) * dilationWidth];
-      const met = stridedSlice(
-        padded,
-        [0, top, left, 0],
-        [
-          x.shape[0],
-          top + (outHeight - 1) * strideHeight + 1,
-          left + (outWidth - 1) * strideWidth + 1,
-          inChannels,
-        ],
-        [1, strideHeight, strideWidth, 1],
-      );
-      return use(reshape(met, [t, inChannels]) as Tensor2D);
-    });
+  /**
+   * cols^T right, `[kh*kw*in, k]`, by one convolution with channels and batch in each other's place: delta is the
+   * filter, dilated by the stride, and goes over x in steps of the dilation.
+   */
+  const backwards = (right: Tensor2D): Tensor2D => {
+    const met = (steps: number, stride: number, taps: number, dilation: number) =>
+      (steps - 1) * stride + (taps - 1) * dilation + 1;
+    const height = met(outHeight, strideHeight, kh, dilationHeight);
+    const width = met(outWidth, strideWidth, kw, dilationWidth);
+    const filter = reshape(right, [x.shape[0], outHeight, outWidth, right.shape[1]]) as Tensor4D;
+    const places = conv2d(
+      transpose(fitted(x, padInfo.top, height, padInfo.left, width), [3, 1, 2, 0]) as Tensor4D,
+      transpose(filter, [1, 2, 0, 3]) as Tensor4D,
+      [dilationHeight, dilationWidth],
+      'valid',
+      'NHWC',
+      [strideHeight, strideWidth],
+    );
+    return reshape(transpose(places, [1, 2, 0, 3]), [kh * kw * inChannels, right.shape[1]]);
   };
-  // cols^T right, [kh*kw*in, k]: the thin matrix is the one that is transposed.
-  const backwards = (right: Tensor2D) =>
-    concat(places(inputs => transpose(matMul(transpose(right), inputs)) as Tensor2D)) as Tensor2D;
   const dense = () => backwards(flat);
+  const leftMul = (p: Tensor2D) => {
+    const filter = reshape(p, [kh, kw, inChannels, p.shape[1]]) as Tensor4D;
+    const passed = conv2d(x, filter, strides, padding, 'NHWC', dilations, dimRoundingMode);
+    return transpose(transposedTimes(flat, reshape(passed, [t, p.shape[1]])));
+  };
 
   return {
     shape: [kh * kw * inChannels, out],
-    leftMul: p => {
-      const filter = reshape(p, [kh, kw, inChannels, p.shape[1]]) as Tensor4D;
-      const passed = conv2d(x, filter, strides, padding, 'NHWC', dilations, dimRoundingMode);
-      return matMul(transpose(reshape(passed, [t, p.shape[1]])), flat);
-    },
+    leftMul,
     rightMul: q => backwards(matMul(flat, q)),
     rowSums: () => backwards(sum(flat, 1, true) as Tensor2D),
-    columnSums: () => {
-      const perPlace = concat(
-        places(inputs => sum(inputs, 1, true) as Tensor2D),
-        1,
-      );
-      return matMul(transpose(sum(perPlace, 1, true) as Tensor2D), flat);
-    },
+    columnSums: () => leftMul(ones([kh * kw * inChannels, 1])),
     norm2: () => sum(square(dense())) as Scalar,
     dense,
   };
+}
+
+/** x padded at the top and left, and padded or cut at the bottom and right to the size given. */
+function fitted(x: Tensor4D, top: number, height: number, left: number, width: number): Tensor4D {
+  const [batch, h, w, channels] = x.shape;
+  const [below, right] = [height - top - h, width - left - w];
+  const padded =
+    top > 0 || left > 0 || below > 0 || right > 0
+      ? pad(x, [
+          [0, 0],
+          [top, Math.max(0, below)],
+          [left, Math.max(0, right)],
+          [0, 0],
+        ])
+      : x;
+  return below < 0 || right < 0 ? slice(padded, [0, 0, 0, 0], [batch, height, width, channels]) : padded;
 }
 
 /**

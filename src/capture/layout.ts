@@ -1,16 +1,32 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
-import {getBackend, matMul, ones, transpose} from '@tensorflow/tfjs-core';
+import {getBackend, matMul, ones, reshape, transpose} from '@tensorflow/tfjs-core';
 
-/**
- * `a b^T`, `[t, k]` from `[t, n]` and `[k, n]`, in the layout that is fast where tfjs runs: its wasm matMul is 10 to 50
- * times slower with a transpose flag, so there the smaller operand is transposed by hand.
- */
+// tfjs's wasm matMul is fast only without transpose flags, and packs its right operand anew when that is new. So there
+// flags become transposes, and the thin matrix goes to the right. Other backends take the flags in their stride.
+
+/** `a^T`, `[n, t]` from `[t, n]`. On wasm a large one in blocks of 64 rows, which tfjs's transpose walks faster. */
+export function turned(a: Tensor2D): Tensor2D {
+  const [t, n] = a.shape;
+  if (getBackend() !== 'wasm' || t % BLOCK !== 0 || a.size < LARGE) return transpose(a);
+  const blocks = transpose(reshape(a, [t / BLOCK, BLOCK, n]), [0, 2, 1]);
+  return reshape(transpose(blocks, [1, 0, 2]), [n, t]);
+}
+
+const BLOCK = 64;
+const LARGE = 300_000;
+
+/** `a b^T`, `[t, k]` from `[t, n]` and `[k, n]`. */
 export function timesTransposed(a: Tensor2D, b: Tensor2D): Tensor2D {
   if (getBackend() !== 'wasm') return matMul(a, b, false, true);
   const [t, n] = a.shape;
   const k = b.shape[0];
-  if (t * (n + k) < n * k) return transpose(matMul<Tensor2D>(b, transpose(a)));
-  return matMul(a, transpose(b));
+  if (t * (n + k) < n * k) return turned(matMul(b, turned(a)));
+  return matMul(a, turned(b));
+}
+
+/** `a^T b`, `[m, k]` from `[t, m]` and a thin `[t, k]`. */
+export function transposedTimes(a: Tensor2D, b: Tensor2D): Tensor2D {
+  return getBackend() === 'wasm' ? matMul(turned(a), b) : matMul(a, b, true);
 }
 
 /** `1^T a`, `[1, n]`: a product, because wasm sums over the first axis by transposing. */

@@ -10,6 +10,8 @@ export interface WasmBackend {
   /** New data; what it holds is undefined until it is written. */
   makeOutput(shape: number[], dtype: DataType, memoryOffset?: number): TensorInfo;
   disposeData(dataId: object): boolean;
+  /** One more tensor shares this data. */
+  incRef(dataId: object): void;
   /** The numbers of a tensor in place. Any later allocation may move the heap: take it after the last one. */
   typedArrayFromHeap(tensor: TensorInfo): TypedArray;
 }

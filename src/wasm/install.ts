@@ -1,6 +1,7 @@
 import {installConv2d} from './conv2d.js';
 import {installDepthwise} from './depthwise.js';
 import {installEinsum} from './einsum.js';
+import {installIdentity} from './identity.js';
 import {installFastMatMul} from './matmul.js';
 import {installMaxPool} from './max-pool.js';
 import {installSegmentSum} from './segment-sum.js';
@@ -11,6 +12,7 @@ const families = [
   installConv2d,
   installDepthwise,
   installEinsum,
+  installIdentity,
   installMaxPool,
 ];
 
