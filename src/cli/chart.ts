@@ -2,7 +2,7 @@
 
 const width = 720;
 const height = 320;
-const margin = {left: 76, right: 32, top: 16, bottom: 64};
+const margin = {left: 88, right: 32, top: 16, bottom: 64};
 
 export interface Chart {
   /** Bits per byte of every step. */
@@ -36,12 +36,12 @@ ${vertical
 ${steps.map(step => `<text x="${x(step)}" y="${height - margin.bottom}" dy="1.3em" text-anchor="middle">${step}</text>`).join('\n')}
 <text x="${(margin.left + width - margin.right) / 2}" y="${height - 6}" text-anchor="middle">step</text>
 <text transform="translate(20 ${middle}) rotate(-90)" text-anchor="middle">bits per byte, training</text>
-<polyline points="${points(loss)}" fill="none" stroke="var(--curve)" stroke-opacity=".35"/>
+<polyline points="${points(loss)}" fill="none" stroke="var(--curve)" stroke-opacity=".5"/>
 <polyline points="${points(centeredMean(loss))}" fill="none" stroke="var(--curve)" stroke-width="2.5"/>
 ${levels.map(({bits}, i) => across(bits, `stroke="var(--level${i})" stroke-width="2" stroke-dasharray="7 5"`)).join('\n')}
 </svg>
 <p class="legend">${[
-    key('stroke="var(--curve)" stroke-opacity=".35"', 'each step'),
+    key('stroke="var(--curve)" stroke-opacity=".5"', 'each step'),
     key('stroke="var(--curve)" stroke-width="2.5"', 'mean of the ten around it'),
     ...levels.map(({name}, i) =>
       key(`stroke="var(--level${i})" stroke-width="2" stroke-dasharray="7 5"`, name),
