@@ -20,7 +20,7 @@ export function decimalOption(name: string, text: string, least?: number): numbe
   const value = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : NaN;
   if (Number.isFinite(value) && (least === undefined ? value > 0 : value >= least)) return value;
   const range = least === undefined ? 'above 0' : `of at least ${least}`;
-  throw new UsageError(`${name} takes a number ${range} in plain decimals such as 0.005, got "${text}"`);
+  throw new UsageError(`${name} takes a number ${range}, got "${text}" (plain decimals, such as 0.005)`);
 }
 
 /**

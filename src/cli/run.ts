@@ -62,6 +62,7 @@ export function mistakeOf(error: unknown): string | undefined {
   if (error instanceof UsageError) return error.message;
   if (!(error instanceof Error) || !('code' in error) || error.code !== 'ERR_MODULE_NOT_FOUND')
     return undefined;
-  const missing = /Cannot find package '([^']+)'/.exec(error.message)?.[1];
+  // The whole of tfjs brings its core along.
+  const missing = /Cannot find package '([^']+)'/.exec(error.message)?.[1]?.replace(/tfjs-core$/, 'tfjs');
   return missing && `${missing} is not installed: npm install ${missing}`;
 }

@@ -54,7 +54,7 @@ test.each([
   [['adapt', '--rank'], '--rank needs a value'],
   [['adapt', '--rank', '2', '--rank', '3'], '--rank is given twice'],
   [['adapt', '--lr', '-0.1'], '--lr takes a number above 0'],
-  [['adapt', '--lr', '1e-3'], 'in plain decimals such as 0.005, got "1e-3"'],
+  [['adapt', '--lr', '1e-3'], 'got "1e-3" (plain decimals, such as 0.005)'],
   [['adapt', '--targets', ''], '--targets must not be empty, got ""'],
   [['adapt', '--out', ''], '--out must not be empty'],
   [['adapt', '--backend', ''], 'unknown backend ""'],
@@ -96,6 +96,8 @@ test('a package that is not installed is named; other errors are not taken for t
   const missing = Object.assign(new Error("Cannot find package '@tensorflow/tfjs' imported from /x.js"), {
     code: 'ERR_MODULE_NOT_FOUND',
   });
+  expect(mistakeOf(missing)).toBe('@tensorflow/tfjs is not installed: npm install @tensorflow/tfjs');
+  missing.message = missing.message.replace('tfjs', 'tfjs-core');
   expect(mistakeOf(missing)).toBe('@tensorflow/tfjs is not installed: npm install @tensorflow/tfjs');
   expect(mistakeOf(new Error('anything'))).toBeUndefined();
 });

@@ -18,7 +18,7 @@ adapter, report.html and result.json into a folder of their own.
   --targets REGEX  names of the weights to adapt (every matrix)
   --inner NAME     ${innerNames.join(', ')}
                    (adam)
-  --backend NAME   tensorflow-gpu, tensorflow, wasm or cpu (the first that works)
+  --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
   --seed N         seed of the adapters, the batches and the samples (0)
   --out FOLDER     where the results are written; must not hold a run yet
                    (runs/TEXT, or runs/TEXT-2 and so on if that is taken)

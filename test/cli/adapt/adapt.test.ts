@@ -76,17 +76,16 @@ test('a foreign or damaged adapter is told in one line', async () => {
 });
 
 test('a signal ends the training with an adapter, a report and a result', async () => {
-  for (const [signal, code] of Object.entries({SIGINT: 130, SIGTERM: 143, SIGHUP: 129})) {
-    const stop = () => setTimeout(() => process.emit(signal as NodeJS.Signals), 300);
-    vi.spyOn(console, 'log').mockImplementation(line => {
-      said.push(String(line));
-      if (String(line).includes('Measuring the model before')) waitForListener(signal, stop);
-    });
-    expect(await adapt(signal, '--steps', '500')).toBe(code);
-    expect(said.join('\n')).toContain('Stopped after step');
-    expect(resultOf(signal).target.after).toBeNull();
-    expect(readdirSync(join(folder, signal)).length).toBe(3);
-  }
+  vi.spyOn(console, 'log').mockImplementation(line => {
+    said.push(String(line));
+    if (String(line).includes('Measuring the model before')) {
+      waitForListener('SIGTERM', () => setTimeout(() => process.emit('SIGTERM'), 300));
+    }
+  });
+  expect(await adapt('ended', '--steps', '500')).toBe(143);
+  expect(said.join('\n')).toContain('Stopped after step');
+  expect(resultOf('ended').target.after).toBeNull();
+  expect(readdirSync(join(folder, 'ended')).length).toBe(3);
 });
 
 test('a signal while the result is measured', async () => {
