@@ -52,6 +52,28 @@ export function expectWritable(folder: string): void {
   }
 }
 
+/** The files of a run. */
+export const runFiles = {
+  adapter: 'adapter.safetensors',
+  report: 'report.html',
+  result: 'result.json',
+} as const;
+
+/**
+ * The folder of a new run: `asked`, or else `usual` with a number where it is taken, so that no two runs mix.
+ * @throws UsageError if a run lies in `asked`
+ */
+export function runFolder(asked: string | undefined, usual: string): string {
+  if (asked === undefined) {
+    let folder = usual;
+    for (let i = 2; existsSync(folder); i++) folder = `${usual}-${i}`;
+    return folder;
+  }
+  const found = Object.values(runFiles).find(file => existsSync(join(asked, file)));
+  if (found === undefined) return asked;
+  throw new UsageError(`${asked} holds a run already (${found}): remove it or give another --out`);
+}
+
 /** Writes a model as tfjs does: `model.json` and `weights.bin` in a folder, and `others` beside them. */
 export async function saveModel(
   model: tf.LayersModel,

@@ -4,9 +4,10 @@ import {UsageError} from './usage-error.js';
 /** tfjs's optimizers by name, with a rate that suits LoRA and epsilon always the same. */
 const inners: Record<string, {rate: number; build: (rate: number) => tf.Optimizer}> = {
   sgd: {rate: 0.3, build: rate => tf.train.sgd(rate)},
-  momentum: {rate: 0.03, build: rate => tf.train.momentum(rate, 0.9)},
+  momentum: {rate: 0.02, build: rate => tf.train.momentum(rate, 0.9)},
   adagrad: {rate: 0.02, build: rate => tf.train.adagrad(rate)},
-  adadelta: {rate: 1, build: rate => tf.train.adadelta(rate, 0.95, 1e-6)},
+  // tfjs's Adadelta takes the steps of plain SGD.
+  adadelta: {rate: 0.3, build: rate => tf.train.adadelta(rate, 0.95, 1e-6)},
   adam: {rate: 5e-3, build: rate => tf.train.adam(rate, 0.9, 0.999, 1e-7)},
   adamax: {rate: 5e-3, build: rate => tf.train.adamax(rate, 0.9, 0.999, 1e-7)},
   rmsprop: {rate: 2e-3, build: rate => tf.train.rmsprop(rate, 0.9, 0, 1e-7)},
@@ -26,7 +27,7 @@ export function innerOptimizer(inner: string, rate: number): tf.Optimizer {
 
 function find(inner: string) {
   if (!Object.hasOwn(inners, inner)) {
-    throw new UsageError(`unknown optimizer ${inner}: --inner takes ${innerNames.join(', ')}`);
+    throw new UsageError(`unknown optimizer "${inner}": --inner takes ${innerNames.join(', ')}`);
   }
   return inners[inner]!;
 }

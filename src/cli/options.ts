@@ -2,24 +2,32 @@ import {UsageError} from './usage-error.js';
 
 /**
  * The value of a whole-number option.
- * @throws UsageError if it is not a whole number or below `least`
+ * @throws UsageError if it is not a whole number in digits or below `least`
  */
 export function integerOption(name: string, text: string, least: number): number {
   const value = Number(text);
-  if (text.trim() === '' || !Number.isSafeInteger(value) || value < least) {
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
     throw new UsageError(`${name} takes a whole number of at least ${least}, got "${text}"`);
   }
   return value;
 }
 
 /**
- * The value of an option that takes a number above 0.
- * @throws UsageError if it does not
+ * The value of an option that takes a plain decimal number, above 0 unless `least` is given.
+ * @throws UsageError if it does not fit
  */
-export function positiveOption(name: string, text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) {
-    throw new UsageError(`${name} takes a number above 0, got "${text}"`);
-  }
-  return value;
+export function decimalOption(name: string, text: string, least?: number): number {
+  const value = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : NaN;
+  if (Number.isFinite(value) && (least === undefined ? value > 0 : value >= least)) return value;
+  const range = least === undefined ? 'above 0' : `of at least ${least}`;
+  throw new UsageError(`${name} takes a number ${range}, got "${text}" (plain decimals, such as 0.005)`);
+}
+
+/**
+ * The value of an option that takes a text.
+ * @throws UsageError if it is empty
+ */
+export function textOption(name: string, text: string): string {
+  if (text.trim() === '') throw new UsageError(`${name} must not be empty, got "${text}"`);
+  return text;
 }

@@ -12,36 +12,46 @@ export interface Step {
 /** Where lines go: `process.stderr`, or a stand-in for tests. */
 export interface Terminal {
   isTTY?: boolean;
+  columns?: number;
   write(text: string): unknown;
 }
 
 /** The shortest time between two lines, in seconds, when the output is not a terminal. */
 const secondsBetweenLines = 10;
 
+/** Steps whose mean is shown. */
+const meanOver = 20;
+
 /**
- * A progress line: step, loss (smoothed), tokens a second, time left. On a terminal it rewrites itself;
- * piped, it prints a line now and then.
+ * A progress line: step, training loss (the mean of the last 20 steps), tokens a second, time left. On a terminal
+ * it rewrites itself and is never longer than a row; piped, it prints a line now and then.
  * @param now the time in milliseconds
  */
 export function progressLine(out: Terminal = process.stderr, now: () => number = () => performance.now()) {
   const start = now();
   let printed = start;
-  let smooth: number | undefined;
+  const recent: number[] = [];
+  let open = false;
   return {
     update({step, steps, loss, tokens}: Step): void {
-      smooth = smooth === undefined ? loss : 0.95 * smooth + 0.05 * loss;
+      recent.push(loss);
+      if (recent.length > meanOver) recent.shift();
+      const mean = recent.reduce((sum, value) => sum + value, 0) / recent.length;
       const seconds = Math.max(now() - start, 1) / 1000;
       const due = now() - printed >= secondsBetweenLines * 1000 || step === steps;
       if (!out.isTTY && !due) return;
       printed = now();
       const speed = Math.round((step * tokens) / seconds);
       const left = duration(((steps - step) * seconds) / step);
-      const line = `step ${step}/${steps}  ${smooth.toFixed(3)} bits per byte  ${speed} tokens/s  ${left} left`;
-      out.write(out.isTTY ? `\r\x1b[K${line}` : `${line}\n`);
+      const done = `step ${step}/${steps}`;
+      const line = `${done}  training loss ${mean.toFixed(3)} bits/byte  ${speed} tokens/s  ${left} left`;
+      open = out.isTTY === true;
+      out.write(open ? `\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}` : `${line}\n`);
     },
     /** Ends the line, so that other output can follow. */
     end(): void {
-      if (out.isTTY) out.write('\n');
+      if (open) out.write('\n');
+      open = false;
     },
   };
 }

@@ -1,14 +1,21 @@
 /** The commands, and how their mistakes are told. */
-import {readFileSync} from 'node:fs';
+import {version} from './package.js';
+import {printable} from './printable.js';
 import {UsageError} from './usage-error.js';
 
 const help = `Usage: tfjs-lora <command> [options]
 
   adapt        adapt a small language model to a text through LoRA
-  pretrain     make the small language model that ships with the project again
+  generate     write text with that model, adapted or not
+  pretrain     make that model again
 
-  --version    print the version
-  --help       print this; \`tfjs-lora <command> --help\` explains a command
+  -v, --version    print the version
+  -h, --help       print this; \`tfjs-lora <command> --help\` explains a command
+
+Examples:
+  tfjs-lora adapt
+  tfjs-lora adapt --text notes.txt --rank 8 --out runs/notes
+  tfjs-lora generate --adapter runs/notes/adapter.safetensors
 `;
 
 /** Gives its exit code, 0 if it gives none. */
@@ -17,6 +24,7 @@ type Command = (args: string[]) => Promise<number | void>;
 /** Each command's module is loaded when it is called: --help and mistakes answer at once. */
 const commands: Record<string, () => Promise<Command>> = {
   adapt: async () => (await import('./adapt.js')).adapt,
+  generate: async () => (await import('./generate.js')).generateText,
   pretrain: async () => (await import('./byte-lm/pretrain.js')).pretrain,
 };
 
@@ -28,29 +36,33 @@ export async function run(args: string[]): Promise<number> {
   try {
     return (await dispatch(args)) ?? 0;
   } catch (error) {
-    if (!isUsageError(error)) {
+    const mistake = mistakeOf(error);
+    if (mistake === undefined) {
       console.error(error);
       return 1;
     }
-    console.error(`tfjs-lora: ${error.message.split('\n')[0]}`);
+    console.error(`tfjs-lora: ${printable(mistake.replace(/\s*\n\s*/g, ' '))}`);
     return 2;
   }
 }
 
 async function dispatch([command, ...args]: string[]): Promise<number | void> {
   if (command === undefined || command === '--help' || command === '-h') process.stdout.write(help);
-  else if (command === '--version') process.stdout.write(`${version()}\n`);
+  else if (command === 'help') return dispatch(args.length > 0 ? [args[0]!, '--help'] : []);
+  else if (command === '--version' || command === '-v') process.stdout.write(`${version()}\n`);
   else if (Object.hasOwn(commands, command)) return (await commands[command]!())(args);
-  else throw new UsageError(`unknown command ${command}: there is ${Object.keys(commands).join(', ')}`);
+  else {
+    const kind = command.startsWith('-') ? 'option' : 'command';
+    throw new UsageError(`unknown ${kind} ${command}: there is ${Object.keys(commands).join(', ')}, --help`);
+  }
 }
 
-function version(): string {
-  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as {version: string}).version;
-}
-
-/** UsageError, and what node:util's parseArgs refuses. */
-function isUsageError(error: unknown): error is Error {
-  if (error instanceof UsageError) return true;
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
+/** What to tell the user about an error that they can mend; undefined for any other. */
+export function mistakeOf(error: unknown): string | undefined {
+  if (error instanceof UsageError) return error.message;
+  if (!(error instanceof Error) || !('code' in error) || error.code !== 'ERR_MODULE_NOT_FOUND')
+    return undefined;
+  // The whole of tfjs brings its core along.
+  const missing = /Cannot find package '([^']+)'/.exec(error.message)?.[1]?.replace(/tfjs-core$/, 'tfjs');
+  return missing && `${missing} is not installed: npm install ${missing}`;
 }

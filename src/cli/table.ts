@@ -23,3 +23,7 @@ export const count = (n: number): string => n.toLocaleString('en-US');
 /** Bytes as 3,526 kB. */
 export const kilobytes = (bytes: number): string =>
   `${(bytes / 1000).toLocaleString('en-US', {maximumFractionDigits: 0})} kB`;
+
+/** A time as 253 ms, or 12.5 s from ten seconds on. */
+export const milliseconds = (ms: number): string =>
+  ms < 10_000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`;

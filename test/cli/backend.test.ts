@@ -9,14 +9,15 @@ test('the fastest installed backend is taken', async () => {
 });
 
 test('a backend can be asked for', async () => {
-  expect((await chooseBackend('cpu')).name).toBe('cpu');
+  expect(await chooseBackend('cpu')).toMatchObject({name: 'cpu', version: tf.version.tfjs});
+  expect((await chooseBackend('cpu')).advice).toContain('npm install @tensorflow/tfjs-backend-wasm');
   expect(tf.getBackend()).toBe('cpu');
-  expect((await chooseBackend('wasm')).name).toBe('wasm');
+  expect(await chooseBackend('wasm')).toMatchObject({name: 'wasm', version: '4.22.0', advice: undefined});
   expect(tf.getBackend()).toBe('wasm');
 });
 
 test('an unknown or missing backend is an error that lists the others', async () => {
-  await expect(chooseBackend('abacus')).rejects.toThrow(/unknown backend abacus.*wasm, cpu/);
+  await expect(chooseBackend('abacus')).rejects.toThrow(/unknown backend "abacus".*wasm, cpu/);
   const native = await chooseBackend('tensorflow-gpu').catch((error: Error) => error);
   if (native instanceof Error) expect(native.message).toMatch(/not installed; there is .*wasm, cpu/);
 });

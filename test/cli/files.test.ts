@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs';
 import {afterAll, beforeAll, describe, expect, test} from 'vitest';
 import {byteTransformer} from '../../src/cli/byte-lm/model.js';
 import {chooseBackend} from '../../src/cli/backend.js';
-import {expectWritable, loadModel, saveModel, writeFiles} from '../../src/cli/files.js';
+import {expectWritable, loadModel, runFolder, saveModel, writeFiles} from '../../src/cli/files.js';
 import {UsageError} from '../../src/cli/usage-error.js';
 
 let folder: string;
@@ -37,6 +37,17 @@ test('a folder is tried without a trace', () => {
   writeFileSync(join(folder, 'no-folder'), '');
   expect(() => expectWritable(join(folder, 'no-folder'))).toThrow(UsageError);
   expect(() => expectWritable(join(folder, 'no-folder/inside'))).toThrow(UsageError);
+});
+
+test('a run gets a folder that holds no other', () => {
+  const usual = join(folder, 'runs/text');
+  expect(runFolder(undefined, usual)).toBe(usual);
+  writeFiles({[join(usual, 'adapter.safetensors')]: ''});
+  expect(runFolder(undefined, usual)).toBe(`${usual}-2`);
+  writeFiles({[join(`${usual}-2`, 'report.html')]: ''});
+  expect(runFolder(undefined, usual)).toBe(`${usual}-3`);
+  expect(runFolder(join(folder, 'other'), usual)).toBe(join(folder, 'other'));
+  expect(() => runFolder(usual, usual)).toThrow(/holds a run already \(adapter.safetensors\): remove it/);
 });
 
 describe('models', () => {

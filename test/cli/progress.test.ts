@@ -1,9 +1,9 @@
 import {expect, test} from 'vitest';
 import {duration, progressLine} from '../../src/cli/progress.js';
 
-function terminal(isTTY: boolean) {
+function terminal(isTTY: boolean, columns = 80) {
   const written: string[] = [];
-  return {isTTY, written, write: (text: string) => written.push(text)};
+  return {isTTY, columns, written, write: (text: string) => written.push(text)};
 }
 
 test('a terminal line rewrites itself', () => {
@@ -16,8 +16,8 @@ test('a terminal line rewrites itself', () => {
   }
   progress.end();
   expect(out.written).toEqual([
-    '\r\x1b[Kstep 1/4  3.000 bits per byte  2000 tokens/s  2 s left',
-    '\r\x1b[Kstep 2/4  3.000 bits per byte  2000 tokens/s  1 s left',
+    '\r\x1b[Kstep 1/4  training loss 3.000 bits/byte  2000 tokens/s  2 s left',
+    '\r\x1b[Kstep 2/4  training loss 3.000 bits/byte  2000 tokens/s  1 s left',
     '\n',
   ]);
 });
@@ -33,6 +33,20 @@ test('piped, a line comes now and then, and at the end', () => {
   progress.end();
   expect(out.written.map(line => line.split(' ')[1])).toEqual(['10/30', '20/30', '30/30']);
   expect(out.written.every(line => line.endsWith('left\n') && !line.includes('\r'))).toBe(true);
+});
+
+test('the line is shorter than the terminal, and shows the mean of the last twenty steps', () => {
+  const out = terminal(true, 30);
+  const wide = terminal(true, 200);
+  const [narrow, full] = [progressLine(out), progressLine(wide)];
+  for (let step = 1; step <= 40; step++) {
+    const report = {step, steps: 40, loss: step <= 20 ? 8 : 2, tokens: 1000};
+    narrow.update(report);
+    full.update(report);
+  }
+  expect(out.written.every(line => line.replace('\r\x1b[K', '').length === 29)).toBe(true);
+  expect(wide.written[19]).toContain('training loss 8.000');
+  expect(wide.written[39]).toContain('training loss 2.000');
 });
 
 test('durations', () => {

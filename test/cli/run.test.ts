@@ -1,6 +1,6 @@
 import {afterEach, expect, test, vi} from 'vitest';
-import {integerOption} from '../../src/cli/options.js';
-import {run} from '../../src/cli/run.js';
+import {decimalOption, integerOption} from '../../src/cli/options.js';
+import {mistakeOf, run} from '../../src/cli/run.js';
 import {UsageError} from '../../src/cli/usage-error.js';
 
 afterEach(() => vi.restoreAllMocks());
@@ -21,6 +21,17 @@ test('help and version', async () => {
     code: 0,
     out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
   });
+  for (const args of [['help'], ['-h'], ['--help']]) {
+    expect(await runQuietly(...args)).toMatchObject({code: 0, out: expect.stringContaining('generate')});
+  }
+  expect((await runQuietly('-v')).out).toBe((await runQuietly('--version')).out);
+  for (const command of ['adapt', 'generate', 'pretrain']) {
+    const {code, out} = await runQuietly('help', command);
+    expect(code).toBe(0);
+    expect(out).toMatch(/Examples?:/);
+    expect(Math.max(...out.split('\n').map(line => line.length))).toBeLessThanOrEqual(80);
+    expect(out).toBe((await runQuietly(command, '-h')).out);
+  }
   expect(await runQuietly('pretrain', '--help')).toMatchObject({
     code: 0,
     out: expect.stringContaining('--steps'),
@@ -32,15 +43,32 @@ test.each([
   [['toString'], 'unknown command toString'],
   [['pretrain', '--steps', 'many'], '--steps takes a whole number of at least 1, got "many"'],
   [['pretrain', '--steps', '0'], '--steps takes a whole number of at least 1, got "0"'],
-  [['pretrain', '--colour'], 'colour'],
-  [['pretrain', '--backend', 'abacus'], 'unknown backend abacus'],
+  [['--colour'], 'unknown option --colour'],
+  [['pretrain', '--colour'], 'unknown option --colour: there is --steps'],
+  [['pretrain', '--backend', 'abacus'], 'unknown backend "abacus"'],
+  [['pretrain', '--out', 'examples/byte-lm'], 'examples/byte-lm holds a model already: --force'],
+  [['adapt', '--rank', '-1'], '--rank takes a whole number of at least 1, got "-1"'],
+  [['adapt', '--rank=-1'], '--rank takes a whole number of at least 1, got "-1"'],
+  [['adapt', '--rank', '0x4'], '--rank takes a whole number of at least 1, got "0x4"'],
+  [['adapt', '--rank', ''], '--rank takes a whole number of at least 1, got ""'],
+  [['adapt', '--rank'], '--rank needs a value'],
+  [['adapt', '--rank', '2', '--rank', '3'], '--rank is given twice'],
+  [['adapt', '--lr', '-0.1'], '--lr takes a number above 0'],
+  [['adapt', '--lr', '1e-3'], 'got "1e-3" (plain decimals, such as 0.005)'],
+  [['adapt', '--targets', ''], '--targets must not be empty, got ""'],
+  [['adapt', '--out', ''], '--out must not be empty'],
+  [['adapt', '--backend', ''], 'unknown backend ""'],
+  [['adapt', '-x'], 'unknown option -x'],
+  [['generate', '--adapter', 'no/such'], 'no such adapter: no/such'],
+  [['generate', '--adapter', 'package.json'], 'cannot use package.json: not a readable safetensors file'],
+  [['generate', '--temperature', '-1'], '--temperature takes a number of at least 0'],
   [['adapt', '--rank', '0'], '--rank takes a whole number of at least 1, got "0"'],
   [['adapt', '--alpha', '0'], '--alpha takes a number above 0, got "0"'],
   [['adapt', '--lr', 'fast'], '--lr takes a number above 0, got "fast"'],
   [['adapt', '--targets', '('], '--targets takes a regular expression'],
-  [['adapt', '--inner', 'newton'], 'unknown optimizer newton'],
+  [['adapt', '--inner', 'newton'], 'unknown optimizer "newton"'],
   [['adapt', '--text', 'no-such-file.txt'], 'no such text file: no-such-file.txt'],
-  [['adapt', 'extra'], 'unexpected argument extra'],
+  [['adapt', 'extra'], 'unexpected argument "extra"'],
 ])('%s is one clear line and exit code 2', async (args, message) => {
   const {code, out, err} = await runQuietly(...args);
   expect(code).toBe(2);
@@ -51,7 +79,25 @@ test.each([
 
 test('whole numbers', () => {
   expect(integerOption('--rank', '8', 1)).toBe(8);
-  for (const text of ['', ' ', '1.5', '-1', '1e99', 'NaN']) {
+  for (const text of ['', ' ', '1.5', '-1', '1e99', '1e2', '0x8', '+8', 'NaN']) {
     expect(() => integerOption('--rank', text, 1)).toThrow(UsageError);
   }
+});
+
+test('decimal numbers', () => {
+  expect(['1', '0.25', '.5', '2.'].map(text => decimalOption('--lr', text))).toEqual([1, 0.25, 0.5, 2]);
+  for (const text of ['', '0', '1e-3', '0x1', 'Infinity', '-1', '.']) {
+    expect(() => decimalOption('--lr', text)).toThrow(UsageError);
+  }
+  expect(decimalOption('--temperature', '0', 0)).toBe(0);
+});
+
+test('a package that is not installed is named; other errors are not taken for that', () => {
+  const missing = Object.assign(new Error("Cannot find package '@tensorflow/tfjs' imported from /x.js"), {
+    code: 'ERR_MODULE_NOT_FOUND',
+  });
+  expect(mistakeOf(missing)).toBe('@tensorflow/tfjs is not installed: npm install @tensorflow/tfjs');
+  missing.message = missing.message.replace('tfjs', 'tfjs-core');
+  expect(mistakeOf(missing)).toBe('@tensorflow/tfjs is not installed: npm install @tensorflow/tfjs');
+  expect(mistakeOf(new Error('anything'))).toBeUndefined();
 });

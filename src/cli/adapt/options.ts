@@ -1,26 +1,34 @@
-import {basename, extname, join} from 'node:path';
-import {parseArgs} from 'node:util';
+import {basename, extname} from 'node:path';
+import {readArguments} from '../arguments.js';
 import {defaultRate, innerNames} from '../inner.js';
-import {integerOption, positiveOption} from '../options.js';
+import {decimalOption, integerOption, textOption} from '../options.js';
 import {UsageError} from '../usage-error.js';
 
 export const adaptHelp = `Usage: tfjs-lora adapt [options]
 
-Adapts a small byte-level language model of English to another text through LoRA, and shows what it
-learned, what it forgot and what that cost. Writes runs/<name>/: the adapter, report.html, result.json.
+Adapts a small byte-level language model of English to another text through
+LoRA, and shows what it learned, what it forgot and what that cost. Writes the
+adapter, report.html and result.json into a folder of their own.
 
   --text FILE...   texts to learn (the typescript package's declarations)
   --rank N         rank of the adapters (4)
   --alpha X        scale: a weight moves by alpha/rank A B (twice the rank)
   --lr X           peak learning rate (depends on --inner; ${defaultRate('adam')} for adam)
   --steps N        training steps of 1024 bytes (150)
-  --targets REGEX  names of the weights to adapt, e.g. "attention/(query|value)" (every matrix)
-  --inner NAME     ${innerNames.join(', ')} (adam)
-  --backend NAME   tensorflow-gpu, tensorflow, wasm or cpu (the fastest that is installed)
+  --targets REGEX  names of the weights to adapt (every matrix)
+  --inner NAME     ${innerNames.join(', ')}
+                   (adam)
+  --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
   --seed N         seed of the adapters, the batches and the samples (0)
-  --out FOLDER     where the results are written (runs/<date>-<text>)
+  --out FOLDER     where the results are written; must not hold a run yet
+                   (runs/TEXT, or runs/TEXT-2 and so on if that is taken)
 
 Ctrl-C ends the training early and keeps the adapter of the last step.
+
+Examples:
+  tfjs-lora adapt --steps 20
+  tfjs-lora adapt --text notes.txt more.md --rank 8 --out runs/notes
+  tfjs-lora adapt --targets "attention/(query|value)" --inner sgd
 `;
 
 /** What the command line asks for, checked and with its defaults. */
@@ -34,7 +42,8 @@ export interface Options {
   inner: string;
   backend: string | undefined;
   seed: number;
-  out: string;
+  /** Where the run is written, if it was said. */
+  out: string | undefined;
 }
 
 /**
@@ -42,49 +51,33 @@ export interface Options {
  * @throws UsageError for a value that does not fit
  */
 export function readOptions(args: string[]): Options | undefined {
-  const {values, positionals} = parseArgs({
-    args,
-    allowPositionals: true,
-    options: {
-      text: {type: 'string', multiple: true, default: []},
-      rank: {type: 'string', default: '4'},
-      alpha: {type: 'string'},
-      lr: {type: 'string'},
-      steps: {type: 'string', default: '150'},
-      targets: {type: 'string'},
-      inner: {type: 'string', default: 'adam'},
-      backend: {type: 'string'},
-      seed: {type: 'string', default: '0'},
-      out: {type: 'string'},
-      help: {type: 'boolean', short: 'h'},
-    },
-  });
-  if (values.help) return undefined;
-  if (positionals.length > 0 && values.text.length === 0) {
-    throw new UsageError(`unexpected argument ${positionals[0]}: texts are given with --text`);
-  }
-  const text = [...values.text, ...positionals];
-  const {inner} = values;
-  const rank = integerOption('--rank', values.rank, 1);
+  const given = readArguments(args, {
+    ...{text: 'values', rank: 'value', alpha: 'value', lr: 'value', steps: 'value', targets: 'value'},
+    ...{inner: 'value', backend: 'value', seed: 'value', out: 'value', help: 'flag'},
+  } as const);
+  if (given.help) return undefined;
+  const {inner = 'adam', backend, alpha, lr, targets, out} = given;
+  const rank = integerOption('--rank', given.rank ?? '4', 1);
   const rate = defaultRate(inner);
   return {
-    text,
+    text: (given.text ?? []).map(path => textOption('--text', path)),
     rank,
-    alpha: values.alpha === undefined ? 2 * rank : positiveOption('--alpha', values.alpha),
-    lr: values.lr === undefined ? rate : positiveOption('--lr', values.lr),
-    steps: integerOption('--steps', values.steps, 1),
-    targets: values.targets === undefined ? undefined : regExpOption('--targets', values.targets),
+    alpha: alpha === undefined ? 2 * rank : decimalOption('--alpha', alpha),
+    lr: lr === undefined ? rate : decimalOption('--lr', lr),
+    steps: integerOption('--steps', given.steps ?? '150', 1),
+    targets: targets === undefined ? undefined : regExpOption('--targets', targets),
     inner,
-    backend: values.backend,
-    seed: integerOption('--seed', values.seed, 0),
-    out: values.out ?? join('runs', `${timestamp()}-${textName(text)}`),
+    backend,
+    seed: integerOption('--seed', given.seed ?? '0', 0),
+    out: out === undefined ? undefined : textOption('--out', out),
   };
 }
 
 function regExpOption(name: string, text: string): RegExp {
   try {
-    return new RegExp(text);
+    return new RegExp(textOption(name, text));
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     throw new UsageError(`${name} takes a regular expression: ${(error as Error).message}`);
   }
 }
@@ -94,11 +87,4 @@ export function textName(paths: string[]): string {
   const [first] = paths;
   if (first === undefined) return 'typescript';
   return basename(first, extname(first)).replace(/[^\w.-]+/g, '-') || 'text';
-}
-
-/** The local time as 20260131-235959. */
-function timestamp(): string {
-  const now = new Date();
-  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
-  return local.slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
 }

@@ -25,7 +25,12 @@ export interface Adaptation {
   loss: number[];
   /** Median time of a step. */
   msPerStep: number;
+  /** Whether the loss or a gradient was no number at the step after the last: it moved nothing. */
+  diverged: boolean;
 }
+
+/** The errors of a ProjectedOptimizer that refuses a step. */
+const refusal = /NaN or infinity|too large to square/;
 
 /** Trains `model` with `optimizer` on random windows of `text`. */
 export async function adaptation(
@@ -38,16 +43,26 @@ export async function adaptation(
   const variables = trainableVariables(model);
   const loss: number[] = [];
   const times: number[] = [];
-  for (let step = 1; step <= steps && !signal?.aborted; step++) {
+  let diverged = false;
+  for (let step = 1; step <= steps && !signal?.aborted && !diverged; step++) {
     const start = performance.now();
     const {bytes, next} = randomBatch(text, batch, context, random);
-    const cost = optimizer.minimize(
-      () => crossEntropy(next, model.apply(bytes, {training: true}) as tf.Tensor),
-      true,
-      variables,
-    )!;
-    const bits = (await cost.data())[0]! / Math.LN2;
-    tf.dispose([bytes, next, cost]);
+    let bits: number;
+    try {
+      const cost = optimizer.minimize(
+        () => crossEntropy(next, model.apply(bytes, {training: true}) as tf.Tensor),
+        true,
+        variables,
+      )!;
+      bits = (await cost.data())[0]! / Math.LN2;
+      cost.dispose();
+    } catch (error) {
+      if (!(error instanceof Error && refusal.test(error.message))) throw error;
+      diverged = true;
+      continue;
+    } finally {
+      tf.dispose([bytes, next]);
+    }
     times.push(performance.now() - start);
     loss.push(bits);
     onStep?.({step, steps, loss: bits, tokens: batch * context});
@@ -55,5 +70,5 @@ export async function adaptation(
     await setImmediate();
   }
   const msPerStep = times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0;
-  return {loss, msPerStep};
+  return {loss, msPerStep, diverged};
 }

@@ -1,3 +1,4 @@
+import {setImmediate} from 'node:timers/promises';
 import * as tf from '@tensorflow/tfjs';
 import {contextLength, crossEntropy} from './model.js';
 
@@ -8,6 +9,8 @@ export interface EvaluateOptions {
   context?: number;
   /** Windows in one pass of the model (8). */
   batch?: number;
+  /** Ends the evaluation by an AbortError when it is aborted. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -18,7 +21,7 @@ export interface EvaluateOptions {
 export async function bitsPerByte(
   model: tf.LayersModel,
   bytes: Uint8Array,
-  {windows = 64, context = contextLength, batch = 8}: EvaluateOptions = {},
+  {windows = 64, context = contextLength, batch = 8, signal}: EvaluateOptions = {},
 ): Promise<number> {
   const length = Math.min(context, bytes.length - 1);
   if (length < 1) throw new RangeError('bits per byte needs a text of two bytes or more');
@@ -38,6 +41,9 @@ export async function bitsPerByte(
     const loss = tf.tidy(() => crossEntropy(cut(1), model.apply(cut(0)) as tf.Tensor));
     nats += (await loss.data())[0]! * rows;
     loss.dispose();
+    // Lets signals such as Ctrl-C be seen: nothing above waits for anything.
+    await setImmediate();
+    signal?.throwIfAborted();
   }
   return nats / count / Math.LN2;
 }

@@ -1,4 +1,5 @@
 /** A small causal transformer over bytes, as an ordinary layers model. */
+import {setImmediate} from 'node:timers/promises';
 import * as tf from '@tensorflow/tfjs';
 import {seededRandom} from '../random.js';
 
@@ -289,6 +290,8 @@ export interface GenerateOptions {
   seed?: number;
   /** The longest stretch of bytes the model sees (128). */
   context?: number;
+  /** Ends it by an AbortError when it is aborted. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -298,7 +301,7 @@ export interface GenerateOptions {
 export async function generate(
   model: tf.LayersModel,
   prompt: string,
-  {bytes = 200, temperature = 0.8, seed = 0, context = contextLength}: GenerateOptions = {},
+  {bytes = 200, temperature = 0.8, seed = 0, context = contextLength, signal}: GenerateOptions = {},
 ): Promise<string> {
   const random = seededRandom(seed);
   const text = [...new TextEncoder().encode(prompt || '\n')];
@@ -311,6 +314,8 @@ export async function generate(
     const values = await logits.data();
     logits.dispose();
     text.push(sample(values, temperature, random()));
+    await setImmediate();
+    signal?.throwIfAborted();
   }
   return new TextDecoder().decode(Uint8Array.from(text)).slice(prompt === '' ? 1 : 0);
 }

@@ -1,25 +1,32 @@
 /** Makes the small model that ships with the project: a byte-level transformer of English prose. */
-import {fileURLToPath} from 'node:url';
-import {parseArgs} from 'node:util';
+import {existsSync} from 'node:fs';
+import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {readArguments} from '../arguments.js';
 import {chooseBackend} from '../backend.js';
-import {saveModel} from '../files.js';
-import {integerOption} from '../options.js';
+import {expectWritable, saveModel} from '../files.js';
+import {integerOption, textOption} from '../options.js';
 import {duration, progressLine} from '../progress.js';
 import {seededRandom} from '../random.js';
+import {UsageError} from '../usage-error.js';
 import {randomBatch} from './batch.js';
-import {englishCorpus} from './corpus.js';
+import {englishCorpus, leastEnglishBytes} from './corpus.js';
 import {bitsPerByte} from './evaluate.js';
 import {byteTransformer, contextLength, crossEntropy, trainableVariables} from './model.js';
 
 export const pretrainHelp = `Usage: tfjs-lora pretrain [options]
 
-Pre-trains a byte-level transformer on the English prose of the installed packages' READMEs.
+Pre-trains a byte-level transformer on the English prose of the installed
+packages' READMEs: half an hour on one core.
 
   --steps N        steps of ${8 * contextLength} bytes (2500)
   --seed N         seed of the weights and the batches (0)
-  --out FOLDER     where the model is written (examples/byte-lm)
-  --backend NAME   tensorflow-gpu, tensorflow, wasm or cpu (the first that is installed)
+  --out FOLDER     where the model is written (runs/pretrained)
+  --force          replace a model that is there
+  --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
+
+Example:
+  tfjs-lora pretrain --steps 500 --out runs/quick
 `;
 
 const batch = 8;
@@ -39,24 +46,28 @@ export function learningRate(step: number, steps: number): number {
 
 /** Runs `tfjs-lora pretrain`. */
 export async function pretrain(args: string[]): Promise<void> {
-  const {values} = parseArgs({
-    args,
-    options: {
-      steps: {type: 'string', default: '2500'},
-      seed: {type: 'string', default: '0'},
-      out: {type: 'string', default: fileURLToPath(new URL('../../../examples/byte-lm', import.meta.url))},
-      backend: {type: 'string'},
-      help: {type: 'boolean', short: 'h'},
-    },
-  });
-  if (values.help) {
+  const given = readArguments(args, {
+    ...{steps: 'value', seed: 'value', out: 'value', force: 'flag', backend: 'value', help: 'flag'},
+  } as const);
+  if (given.help) {
     process.stdout.write(pretrainHelp);
     return;
   }
-  const steps = integerOption('--steps', values.steps, 1);
-  const seed = integerOption('--seed', values.seed, 0);
-  const {name: backend} = await chooseBackend(values.backend);
+  const steps = integerOption('--steps', given.steps ?? '2500', 1);
+  const seed = integerOption('--seed', given.seed ?? '0', 0);
+  const out = textOption('--out', given.out ?? join('runs', 'pretrained'));
+  if (existsSync(join(out, 'model.json')) && !given.force) {
+    throw new UsageError(`${out} holds a model already: --force replaces it, --out takes another folder`);
+  }
+  const {name: backend} = await chooseBackend(given.backend);
   const corpus = englishCorpus();
+  if (corpus.heldOut.length < leastEnglishBytes) {
+    throw new UsageError(
+      `too little English: ${corpus.heldOut.length} bytes to hold out in the installed packages' READMEs, ` +
+        `${leastEnglishBytes} needed`,
+    );
+  }
+  expectWritable(out);
   const model = byteTransformer({seed});
   console.error(
     `${model.countParams()} weights, ${corpus.train.length} bytes of English, ` +
@@ -97,10 +108,10 @@ export async function pretrain(args: string[]): Promise<void> {
       backend,
       versions: {tfjs: tf.version.tfjs, node: process.versions.node},
     };
-    await saveModel(model, values.out, {'pretraining.json': JSON.stringify(facts, null, 2) + '\n'});
+    await saveModel(model, out, {'pretraining.json': JSON.stringify(facts, null, 2) + '\n'});
   }
   const took = duration((performance.now() - started) / 1000);
-  console.error(`${best.toFixed(4)} bits per byte on held-out English after ${took}: ${values.out}`);
+  console.error(`${best.toFixed(4)} bits per byte on held-out English after ${took}: ${out}`);
 }
 
 /** One step of Adam with the gradient clipped by its norm and decoupled decay of the matrices; the loss. */

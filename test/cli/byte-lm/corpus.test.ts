@@ -8,6 +8,7 @@ import {
   randomWindows,
   textCorpus,
 } from '../../../src/cli/byte-lm/corpus.js';
+import {repeatedPieces, withoutRepeats} from '../../../src/cli/byte-lm/hold-out.js';
 import {hash32, seededRandom} from '../../../src/cli/random.js';
 import {UsageError} from '../../../src/cli/usage-error.js';
 
@@ -71,7 +72,40 @@ describe('English', () => {
 test('declarations', () => {
   const {train, heldOut} = declarationsCorpus();
   expect(decode(train)).toContain('interface Array<T>');
-  expect(heldOut.length / (train.length + heldOut.length)).toBeCloseTo(0.1, 3);
+  expect(decode(train)).not.toContain('WorkerGlobalScope extends');
+  expect(heldOut.length).toBeGreaterThan(64 * 1024);
+  const pieces = new Set<string>();
+  const text = Buffer.from(heldOut).toString('latin1');
+  for (let i = 0; i + 48 <= text.length; i++) pieces.add(text.slice(i, i + 48));
+  const known = Buffer.from(train).toString('latin1');
+  for (let i = 0; i + 48 <= known.length; i++) {
+    if (pieces.has(known.slice(i, i + 48)))
+      throw new Error(`held out and trained on: ${known.slice(i, i + 48)}`);
+  }
+});
+
+describe('what the training text repeats is not held out', () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  const long = 'abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ';
+
+  test('lines that it has, at any indent, and lines with 48 bytes of it', () => {
+    const train = bytes(`one\n  two\n${long}\n`);
+    const heldOut = bytes(`one\ntwo\nthree\n<${long.slice(0, 48)}>\n<${long.slice(0, 47)}>\n`);
+    expect(decode(withoutRepeats(heldOut, train))).toBe(`three\n<${long.slice(0, 47)}>\n`);
+  });
+
+  test('stretches across lines, also where leaving a line out made them', () => {
+    const [a, b] = [long.slice(0, 30), long.slice(30)];
+    const train = bytes(`x${a}\n${b}y\nmiddle\n`);
+    expect(decode(withoutRepeats(bytes(`${a}\nmiddle\n${b}\nend\n`), train))).toBe('end\n');
+  });
+
+  test('every place of a repetition is found', () => {
+    expect(repeatedPieces(bytes(`${long.slice(0, 48)}-${long.slice(0, 49)}`), bytes(long))).toEqual([
+      0, 49, 50,
+    ]);
+    expect(repeatedPieces(bytes('short'), bytes(long))).toEqual([]);
+  });
 });
 
 describe("the user's texts", () => {
