@@ -3,6 +3,8 @@ import {existsSync, readFileSync, statSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
 import {mergeAdapterBytes} from '../adapter/adapter.js';
+// Makes the parametrizations known that adapters name.
+import '../index.js';
 import {readArguments} from './arguments.js';
 import {chooseBackend} from './backend.js';
 import {generate, trainableVariables} from './byte-lm/model.js';

@@ -5,7 +5,7 @@ import {UsageError} from './usage-error.js';
 const inners: Record<string, {rate: number; build: (rate: number) => tf.Optimizer}> = {
   sgd: {rate: 0.3, build: rate => tf.train.sgd(rate)},
   momentum: {rate: 0.02, build: rate => tf.train.momentum(rate, 0.9)},
-  adagrad: {rate: 0.02, build: rate => tf.train.adagrad(rate)},
+  adagrad: {rate: 0.1, build: rate => tf.train.adagrad(rate)},
   // tfjs's Adadelta takes the steps of plain SGD.
   adadelta: {rate: 0.3, build: rate => tf.train.adadelta(rate, 0.95, 1e-6)},
   adam: {rate: 5e-3, build: rate => tf.train.adam(rate, 0.9, 0.999, 1e-7)},

@@ -1,6 +1,8 @@
+import {execFile} from 'node:child_process';
 import {mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
+import {promisify} from 'node:util';
 import {afterAll, afterEach, beforeAll, beforeEach, expect, test, vi} from 'vitest';
 import type {Result} from '../../../src/cli/adapt/result.js';
 import {textCorpus} from '../../../src/cli/byte-lm/corpus.js';
@@ -57,8 +59,12 @@ test('the model that ships and the adapter make the model that was trained', asy
   expect(await bitsPerByte(model, heldOut, {windows: 128})).toBeCloseTo(target.after!, 4);
   model.dispose();
 
-  expect(await run(['generate', '--adapter', path, '--prompt', 'const ', '--bytes', '8'])).toBe(0);
+  const args = ['generate', '--adapter', path, '--prompt', 'const ', '--bytes', '8'];
+  expect(await run(args)).toBe(0);
   expect(said.at(-1)).toMatch(/^const /);
+  // In a process that has not trained.
+  const {stdout} = await promisify(execFile)(process.execPath, ['dist/cli/main.js', ...args]);
+  expect(stdout).toBe(said.at(-1));
   expect(await adapt('two')).toBe(2);
   expect(said.at(-1)).toMatch(/two holds a run already/);
 });
