@@ -43,8 +43,7 @@ async function start({module, registered, version}: Candidate): Promise<string |
   }
 }
 
-const cpuAdvice =
-  'the cpu backend is slow; wasm is many times faster: npm install @tensorflow/tfjs-backend-wasm';
+const cpuAdvice = 'the cpu backend is slow; for the wasm backend: npm install @tensorflow/tfjs-backend-wasm';
 
 /** A backend that was chosen. */
 export interface Backend {
