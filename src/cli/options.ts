@@ -13,14 +13,14 @@ export function integerOption(name: string, text: string, least: number): number
 }
 
 /**
- * The value of an option that takes a plain decimal number, above 0 unless `least` is given.
+ * The value of an option that takes a number such as 0.005 or 5e-3, above 0 unless `least` is given.
  * @throws UsageError if it does not fit
  */
 export function decimalOption(name: string, text: string, least?: number): number {
-  const value = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : NaN;
+  const value = /^(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;
   if (Number.isFinite(value) && (least === undefined ? value > 0 : value >= least)) return value;
   const range = least === undefined ? 'above 0' : `of at least ${least}`;
-  throw new UsageError(`${name} takes a number ${range}, got "${text}" (plain decimals, such as 0.005)`);
+  throw new UsageError(`${name} takes a number ${range}, got "${text}" (such as 0.005 or 5e-3)`);
 }
 
 /**

@@ -54,7 +54,7 @@ test.each([
   [['adapt', '--rank'], '--rank needs a value'],
   [['adapt', '--rank', '2', '--rank', '3'], '--rank is given twice'],
   [['adapt', '--lr', '-0.1'], '--lr takes a number above 0'],
-  [['adapt', '--lr', '1e-3'], 'got "1e-3" (plain decimals, such as 0.005)'],
+  [['adapt', '--lr', '1,5'], 'got "1,5" (such as 0.005 or 5e-3)'],
   [['adapt', '--targets', ''], '--targets must not be empty, got ""'],
   [['adapt', '--out', ''], '--out must not be empty'],
   [['adapt', '--backend', ''], 'unknown backend ""'],
@@ -85,8 +85,10 @@ test('whole numbers', () => {
 });
 
 test('decimal numbers', () => {
-  expect(['1', '0.25', '.5', '2.'].map(text => decimalOption('--lr', text))).toEqual([1, 0.25, 0.5, 2]);
-  for (const text of ['', '0', '1e-3', '0x1', 'Infinity', '-1', '.']) {
+  expect(['1', '0.25', '.5', '2.', '1e-3'].map(text => decimalOption('--lr', text))).toEqual([
+    1, 0.25, 0.5, 2, 1e-3,
+  ]);
+  for (const text of ['', '0', '1e', '0x1', 'Infinity', '-1', '.']) {
     expect(() => decimalOption('--lr', text)).toThrow(UsageError);
   }
   expect(decimalOption('--temperature', '0', 0)).toBe(0);
