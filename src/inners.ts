@@ -29,10 +29,6 @@ export class Inners {
     return this.shared ? [this.shared] : this.each;
   }
 
-  get isShared(): boolean {
-    return this.shared !== undefined;
-  }
-
   /** Gives a parameter its inner optimizer, and its position there. */
   add(parameter: Variable, where: Required<Where>, position: number): void {
     if (this.shared) {

@@ -4,6 +4,7 @@ import type {Attachment, Projection} from './attachment.js';
 import {describe} from './attachment.js';
 import {sumOfSquares} from './tensors.js';
 
+/** What the gradients of one step ask of each weight. */
 export type Projected = ReadonlyMap<Attachment, Projection>;
 
 /**

@@ -16,7 +16,7 @@ import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';
-import {canRead, expectMovable, findUnusable} from './inspect.js';
+import {canRead, expectMovable, findUnusable, type Projected} from './inspect.js';
 import type {Parametrization} from './parametrization.js';
 import {Roster} from './roster.js';
 import {expectRate} from './schedule.js';
@@ -24,8 +24,6 @@ import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
 import {clones, mapValues} from './tensors.js';
-
-type Projected = Map<Attachment, Projection>;
 
 /** A weight that is trained, and what moves it. */
 export interface Attached {
@@ -148,7 +146,7 @@ export class ProjectedOptimizer extends Optimizer {
   private project(weights: readonly Variable[], capture: (take: OnGradient) => void): Projected {
     const attachments = this.roster.forWeights(weights);
     const attachmentOf = new Map(weights.map((weight, i) => [weight, attachments[i]!]));
-    const arrived: Projected = new Map();
+    const arrived = new Map<Attachment, Projection>();
     const now = this.refreshNow();
     try {
       capture((weight, gradient, how) => {

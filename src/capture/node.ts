@@ -29,7 +29,10 @@ export interface Part {
   readonly gradient: (tensors: readonly Tensor[]) => Gradient;
 }
 
-/** What takes the place of tfjs's gradient function in a node whose weight is tapped. */
+/**
+ * What takes the place of tfjs's gradient function in a node whose weight is tapped. The functions that make one
+ * return null where the op is used in a way that has no factored form.
+ */
 export interface Consumer {
   /** Saved tensors that nothing here wants: copies of the weight, on wasm. They are disposed at once. */
   readonly unneeded: readonly Tensor[];
@@ -38,9 +41,6 @@ export interface Consumer {
   /** What this use of the weight adds to its gradient. */
   part(dy: Tensor): Part;
 }
-
-/** Null when the op is used in a way that has no factored form here. */
-export type MakeConsumer = (node: ConsumingNode) => Consumer | null;
 
 export const sameShape = (a: Tensor | undefined, b: Tensor | undefined): boolean =>
   a !== undefined && b !== undefined && String(a.shape) === String(b.shape);
