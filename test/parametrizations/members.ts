@@ -1,0 +1,26 @@
+import * as tf from '@tensorflow/tfjs';
+import {full, gaussian, kaiming, lora, orthogonal, type Parametrization, symmetric} from '../../src/index.js';
+
+/**
+ * Every parametrization in every form that matters, by the page of `docs/parametrizations/` it belongs to. All of them
+ * are held to the laws (`laws.test.ts`), and are rows of the table in `docs/parametrizations/residuals.md`.
+ */
+export const members: Record<string, Record<string, Parametrization>> = {
+  full: {'full()': full()},
+  lora: {
+    'lora()': lora(),
+    'lora({rank: 1})': lora({rank: 1}),
+    'lora({rank: 3, alpha: 6})': lora({rank: 3, alpha: 6}),
+    'lora({rank: 4, rankStabilised: true})': lora({rank: 4, rankStabilised: true}),
+    'lora({rank: 12}), above every side': lora({rank: 12}),
+    'lora({init: kaiming()})': lora({rank: 2, init: kaiming()}),
+    'lora({init: gaussian()})': lora({rank: 2, init: gaussian()}),
+    'lora({init: symmetric()})': lora({rank: 2, init: symmetric()}),
+    'lora({init: orthogonal()})': lora({rank: 2, init: orthogonal()}),
+    'lora({init: orthogonal({both: true})})': lora({rank: 2, init: orthogonal({both: true, gain: 2})}),
+    'lora with a start of the user': lora({
+      rank: 2,
+      init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
+    }),
+  },
+};
