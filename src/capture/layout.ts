@@ -1,5 +1,5 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
-import {getBackend, matMul, ones, reshape, transpose} from '@tensorflow/tfjs-core';
+import {getBackend, matMul, ones, reshape, tidy, transpose} from '@tensorflow/tfjs-core';
 
 // tfjs's wasm matMul is fast only without transpose flags, and packs its right operand anew when that is new. So there
 // flags become transposes, and the thin matrix goes to the right. Other backends take the flags in their stride.
@@ -8,8 +8,10 @@ import {getBackend, matMul, ones, reshape, transpose} from '@tensorflow/tfjs-cor
 export function turned(a: Tensor2D): Tensor2D {
   const [t, n] = a.shape;
   if (getBackend() !== 'wasm' || t % BLOCK !== 0 || a.size < LARGE) return transpose(a);
-  const blocks = transpose(reshape(a, [t / BLOCK, BLOCK, n]), [0, 2, 1]);
-  return reshape(transpose(blocks, [1, 0, 2]), [n, t]);
+  return tidy(() => {
+    const blocks = transpose(reshape(a, [t / BLOCK, BLOCK, n]), [0, 2, 1]);
+    return reshape(transpose(blocks, [1, 0, 2]), [n, t]);
+  });
 }
 
 const BLOCK = 64;
@@ -20,13 +22,12 @@ export function timesTransposed(a: Tensor2D, b: Tensor2D): Tensor2D {
   if (getBackend() !== 'wasm') return matMul(a, b, false, true);
   const [t, n] = a.shape;
   const k = b.shape[0];
-  if (t * (n + k) < n * k) return turned(matMul(b, turned(a)));
-  return matMul(a, turned(b));
+  return tidy(() => (t * (n + k) < n * k ? turned(matMul(b, turned(a))) : matMul(a, turned(b))));
 }
 
 /** `a^T b`, `[m, k]` from `[t, m]` and a thin `[t, k]`. */
 export function transposedTimes(a: Tensor2D, b: Tensor2D): Tensor2D {
-  return getBackend() === 'wasm' ? matMul(turned(a), b) : matMul(a, b, true);
+  return getBackend() === 'wasm' ? tidy(() => matMul(turned(a), b)) : matMul(a, b, true);
 }
 
 /** `1^T a`, `[1, n]`: a product, because wasm sums over the first axis by transposing. */

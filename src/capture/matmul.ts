@@ -31,7 +31,7 @@ export function matMulConsumer(
   if ((turned || otherTurned) && !isOneMatrix) return null;
 
   const rows = (tensor: Tensor, turn: boolean) => {
-    const flat = reshape(tensor, [-1, tensor.shape.at(-1)!]) as Tensor2D;
+    const flat = (tensor.rank === 2 ? tensor : reshape(tensor, [-1, tensor.shape.at(-1)!])) as Tensor2D;
     return turn ? (transpose(flat) as Tensor2D) : flat;
   };
   // The part belongs to the weight, not to the form the op saw it in.
@@ -42,12 +42,10 @@ export function matMulConsumer(
     unneeded: transposed ? [] : [kept],
     others: dy => ({
       [side === 'b' ? keys.a : keys.b]: () => {
-        const matrix = reshape(stored, storedShape);
+        const matrix = asShape(stored, storedShape) as Tensor2D;
         const delta = rows(dy, turned);
-        const dx: Tensor2D = weightTurned
-          ? matMul(delta, matrix)
-          : timesTransposed(delta, matrix as Tensor2D);
-        return reshape(otherTurned ? transpose(dx) : dx, other.shape);
+        const dx: Tensor2D = weightTurned ? matMul(delta, matrix) : timesTransposed(delta, matrix);
+        return asShape(otherTurned ? transpose(dx) : dx, other.shape);
       },
       ...(bias && inputs[bias] && {[bias]: () => reshape(columnSums(rows(dy, false)), inputs[bias]!.shape)}),
     }),
@@ -58,3 +56,7 @@ export function matMulConsumer(
     }),
   };
 }
+
+/** A reshape, unless the shape is right: a view counts as a tensor of its own. */
+const asShape = (tensor: Tensor, shape: number[]): Tensor =>
+  String(tensor.shape) === String(shape) ? tensor : reshape(tensor, shape);
