@@ -27,10 +27,14 @@ export const startOfA = (m, rank) => normalValues([m, rank], 7, 1 / Math.sqrt(m)
 
 /** LoRA's A and B for a weight `[m, n]`, as variables. */
 export function factors(name, m, n, rank) {
-  return [
-    tf.variable(tf.tensor(startOfA(m, rank)), true, `${name}/a`),
-    tf.variable(tf.zeros([rank, n]), true, `${name}/b`),
-  ];
+  return [variable(tf.tensor(startOfA(m, rank)), `${name}/a`), variable(tf.zeros([rank, n]), `${name}/b`)];
+}
+
+/** A variable that is alone with its data: the tensor it starts from would hold on to them. */
+function variable(start, name) {
+  const held = tf.variable(start, true, name);
+  start.dispose();
+  return held;
 }
 
 function normalValues(shape, seed, std) {
@@ -60,7 +64,7 @@ export function stack({D, T, L, rank}) {
 const meanSquare = (y, goal) => tf.mean(tf.square(tf.sub(y, goal)));
 
 const kernelVariables = ({weights, D}, id) =>
-  weights.map((values, i) => tf.variable(tf.tensor2d(values, [D, D]), true, `${id}/${i}/kernel`));
+  weights.map((values, i) => variable(tf.tensor2d(values, [D, D]), `${id}/${i}/kernel`));
 
 const forward = (x, kernels) => kernels.reduce((h, kernel) => tf.relu(tf.matMul(h, kernel)), x);
 

@@ -27,7 +27,7 @@ const axes = {
 
 /** @returns the page's path */
 export async function writePage(results, docs) {
-  const [steps, growth, models] = ['steps', 'growth', 'models'].map(part => {
+  const [steps, growth, models, packing] = ['steps', 'growth', 'models', 'packing'].map(part => {
     const file = join(results, `${part}.json`);
     return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null;
   });
@@ -40,7 +40,7 @@ export async function writePage(results, docs) {
     '# Performance',
     '<!-- Written by bench/page.mjs; edit that. -->',
     introduction(steps ?? growth ?? models),
-    ...(steps ? stepSections(steps, plot) : []),
+    ...(steps ? stepSections(steps, packing, plot) : []),
     ...(growth ? growthSections(growth, plot) : []),
     ...(models ? modelSections(models, plot) : []),
   ];
@@ -63,7 +63,7 @@ function introduction({cpu, cores, backend, versions, date, fastKernels, options
   ].join('');
 }
 
-function stepSections({runs}, plot) {
+function stepSections({runs}, packing, plot) {
   const heads = runs.map(({size}) => `D ${size.D}, T ${size.T}`);
   const rows = compareWithTargets(runs).map(({what, cells}) => [
     what,
@@ -77,6 +77,7 @@ function stepSections({runs}, plot) {
     `${runs[0].size.L} relu layers, rank ${runs[0].size.rank}, Adam. Each target was set before it was measured.`,
     table(['ratio', ...heads.flatMap(head => [`target, ${head}`, 'measured'])], rows),
     'Not compared: PyTorch on the same machine.',
+    whereTheRestGoes(runs, packing),
     ...runs.flatMap((run, i) => [
       `## ${heads[i]}`,
       plot(`steps-${i + 1}`, `Time of a step, ${heads[i]}`, timeBars(`Time of a step, ${heads[i]}`, run)),
@@ -85,6 +86,58 @@ function stepSections({runs}, plot) {
       profile(run),
     ]),
   ];
+}
+
+const packingRow = ({D, T, ms}) =>
+  `D ${D}, T ${T}: ${Object.entries(ms)
+    .map(([way, {median}]) => `${way} ${median.toFixed(0)}`)
+    .join(', ')}`;
+
+/** Why the floor is not reached, in numbers of these runs. */
+function whereTheRestGoes(runs, packing) {
+  const rows = runs.map(run => {
+    const [ours, floor, moving] = ['tapped', 'floor', 'moving'].map(method => ms(run, method, 'shipped'));
+    const {kernels, outsideKernels} = rowOf(run, 'tapped', 'shipped').profile;
+    const {D, T, rank} = run.size;
+    const spent = test => kernels.filter(({kernel}) => test(kernel)).reduce((sum, row) => sum + row.ms, 0);
+    const product = (...shapes) => shapes.map(([a, b]) => `[${a},${b}]`).join(' ');
+    const lift = product([D, 2 * rank], [2 * rank, D]);
+    const thin = kernel => kernel.startsWith('BatchMatMul') && kernel.includes(`,${rank}]`);
+    const cells = [
+      moving / floor,
+      ours / moving,
+      spent(kernel => kernel.includes(lift)),
+      spent(thin),
+      spent(kernel => kernel.startsWith('Transpose')),
+      outsideKernels,
+    ];
+    return [`D ${D}, T ${T}`, ...cells.map((value, i) => value.toFixed(i < 2 ? 2 : 1))];
+  });
+  return [
+    '### Where the rest goes',
+    'W moves at every step, and the wasm backend packs the right operand of a product anew whenever its data is new. ' +
+      'That alone, in a floor that does nothing else than put its weights into new tensors, is the first column: no ' +
+      'optimizer that moves W can be below it. LoRA layers written by hand never move their W0, which stays packed; ' +
+      'that is what they win, and what they pay for with a second product in the forward pass and activations kept for it.',
+    table(
+      [
+        '',
+        'floor, weights in new tensors / floor',
+        'tfjs-lora / that',
+        'lift, ms',
+        'thin products, ms',
+        'transposes, ms',
+        'outside of kernels, ms',
+      ],
+      rows,
+    ),
+    packing
+      ? 'Packing the activations instead of W, `(W^T x^T)^T`, was tried (`bench/packing.mjs`): the transpose of W costs ' +
+        `what its packing does. One product, ms: ${packing.runs.map(packingRow).join('; ')}.`
+      : '',
+    'In use: transposes in blocks of 64 rows, products in the layout that needs no flags, letting go of the copies of W ' +
+      'that the tape keeps, stepping small factors together, and `Identity` that shares its data in `tfjs-lora/wasm`.',
+  ].join('\n\n');
 }
 
 function growthSections({middle, axes: measured}, plot) {

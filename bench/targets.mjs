@@ -26,6 +26,16 @@ const goals = [
     atLeast: [1, 1],
   },
   {
+    what: '`tf.train.adam` on all weights / tfjs-lora, both with fast kernels, time',
+    at: find => find.ms('adam', 'fast') / find.ms('tapped', 'fast'),
+    atLeast: [1.6, 1.4],
+  },
+  {
+    what: 'LoRA layers by hand / tfjs-lora, both with fast kernels, time',
+    at: find => find.ms('layers', 'fast') / find.ms('tapped', 'fast'),
+    atLeast: [1, 1],
+  },
+  {
     what: 'tfjs-lora / floor, time',
     at: find => find.ms('tapped', 'shipped') / find.ms('floor', 'shipped'),
     atMost: [1.15, 1.1],
