@@ -287,8 +287,7 @@ class Tape {
     saved: readonly Tensor[],
     attrs: Attributes,
   ): {why: string; substitute: Substitute | null} | null {
-    // Only a node around a fused kernel has numbers for keys.
-    const fused = '0' in inputs ? this.fusedAround(inputs) : null;
+    const fused = this.fusedBehind(name, inputs);
     const isFused = fused?.name === 'FusedDepthwiseConv2D';
     if (name !== 'DepthwiseConv2dNative' && !isFused) return null;
     const gradient =
@@ -302,8 +301,9 @@ class Tape {
       : {why: SMALL, substitute: null};
   }
 
-  /** The linear fused kernel that ran on the tensors of this node, when one did. */
-  private fusedAround(inputs: Inputs): Fused | null {
+  /** The linear fused kernel behind the node of a fused op; null for other nodes. */
+  private fusedBehind(name: string, inputs: Inputs): Fused | null {
+    if (!FUSED_OP.test(name)) return null;
     const fused = this.fused.findLast(({inputs: ran}) => isRunOn(ran, inputs));
     return fused && (fused.attrs['activation'] ?? 'linear') === 'linear' ? fused : null;
   }
@@ -315,7 +315,7 @@ class Tape {
     if (name === 'GatherV2' && key === 'x') return gatherConsumer(node);
     if (name === 'Conv2D' && key === 'filter') return conv2dConsumer(node, {x: 'x', filter: 'filter'});
     // tfjs fuses while it records only where nothing follows the product but a bias.
-    const fused = this.fusedAround(inputs);
+    const fused = this.fusedBehind(name, inputs);
     if (!fused) return null;
     const ran = {...node, attrs: fused.attrs};
     if (fused.name === '_FusedMatMul' && (key === '0' || key === '1')) {
@@ -369,6 +369,8 @@ class Tape {
 const TAPPED = 'tfjs-lora/tap';
 
 const FUSED: ReadonlySet<string> = new Set(['_FusedMatMul', 'FusedConv2D', 'FusedDepthwiseConv2D']);
+/** Their nodes are called like the op around them. */
+const FUSED_OP = /^fused(MatMul|Conv2d|DepthwiseConv2d)_/;
 
 /** The blocks that Slice, Split and Unstack cut from a tensor, one for each output; null where one is none. */
 function blocksOf(

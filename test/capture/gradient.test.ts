@@ -51,7 +51,7 @@ describe.each(['cpu', 'wasm'])('a gradient as an operator, on %s', backend => {
         tf.tidy(() => {
           const terms = ts.map((t, i) => ({x: matrix([t, m], i), delta: matrix([t, n], 10 + i)}));
           const dense = tf.addN(terms.map(({x, delta}) => tf.matMul(x, delta, true))) as tf.Tensor2D;
-          const x = tf.concat(terms.map(term => term.x));
+          const x = tf.concat<tf.Tensor2D>(terms.map(term => term.x));
           expectOperator(factoredGradient(terms, [m, n]), dense, x);
           expectOperator(sumOfGradients(terms.map(term => factoredGradient([term], [m, n]))), dense, x);
           expectOperator(denseGradient(dense, [m, n]), dense, null);
@@ -72,7 +72,7 @@ describe.each(['cpu', 'wasm'])('a gradient as an operator, on %s', backend => {
           const rows = Array.from({length: t}, (_, i) => (i * 7) % Math.max(1, m - 1));
           const delta = matrix([t, n], 3);
           const x = tf.cast(tf.oneHot(tf.tensor1d(rows, 'int32'), m), 'float32') as tf.Tensor2D;
-          const dense = tf.matMul(x, delta, true);
+          const dense = tf.matMul(x, delta, true) as tf.Tensor2D;
           expectOperator(gatherGradient(tf.tensor1d(rows, 'int32'), delta, [m, n]), dense, x);
         }),
       ),
