@@ -13,6 +13,7 @@ import {
   sum,
   transpose,
 } from '@tensorflow/tfjs-core';
+import {fitted} from './fitted.js';
 import type {Gradient} from './gradient.js';
 import {columnSums, timesTransposed, transposedTimes} from './layout.js';
 import {type Consumer, type ConsumingNode, sameShape} from './node.js';
@@ -74,11 +75,12 @@ export function conv2dGradient(
     return reshape(transpose(places, [1, 2, 0, 3]), [kh * kw * inChannels, right.shape[1]]);
   };
   const dense = () => backwards(flat);
-  const leftMul = (p: Tensor2D) => {
+  /** cols P, `[t, k]`. */
+  const forwards = (p: Tensor2D): Tensor2D => {
     const filter = reshape(p, [kh, kw, inChannels, p.shape[1]]) as Tensor4D;
-    const passed = conv2d(x, filter, strides, padding, 'NHWC', dilations, dimRoundingMode);
-    return transpose(transposedTimes(flat, reshape(passed, [t, p.shape[1]])));
+    return reshape(conv2d(x, filter, strides, padding, 'NHWC', dilations, dimRoundingMode), [t, p.shape[1]]);
   };
+  const leftMul = (p: Tensor2D) => transpose(transposedTimes(flat, forwards(p)));
 
   return {
     shape: [kh * kw * inChannels, out],
@@ -88,23 +90,8 @@ export function conv2dGradient(
     columnSums: () => leftMul(ones([kh * kw * inChannels, 1])),
     norm2: () => sum(square(dense())) as Scalar,
     dense,
+    inputGram: q => backwards(forwards(q)),
   };
-}
-
-/** x padded at the top and left, and padded or cut at the bottom and right to the size given. */
-function fitted(x: Tensor4D, top: number, height: number, left: number, width: number): Tensor4D {
-  const [batch, h, w, channels] = x.shape;
-  const [below, right] = [height - top - h, width - left - w];
-  const padded =
-    top > 0 || left > 0 || below > 0 || right > 0
-      ? pad(x, [
-          [0, 0],
-          [top, Math.max(0, below)],
-          [left, Math.max(0, right)],
-          [0, 0],
-        ])
-      : x;
-  return below < 0 || right < 0 ? slice(padded, [0, 0, 0, 0], [batch, height, width, channels]) : padded;
 }
 
 /**
@@ -164,11 +151,12 @@ export function conv2dConsumer(
   const input = x as Tensor4D;
   const shape = (filter as Tensor4D).shape;
   const bias = keys.bias === undefined ? undefined : inputs[keys.bias];
+  const stored = weight ?? filter!;
   return {
-    unneeded: [filter!],
+    unneeded: weight ? [filter!] : [],
     others: dy => ({
       [keys.x]: () =>
-        conv2dInputGradient(input.shape, dy as Tensor4D, reshape(weight, shape) as Tensor4D, attributes),
+        conv2dInputGradient(input.shape, dy as Tensor4D, reshape(stored, shape) as Tensor4D, attributes),
       ...(bias && {
         [keys.bias!]: () => reshape(columnSums(reshape(dy, [-1, shape[3]])), bias.shape),
       }),

@@ -9,6 +9,8 @@ export interface Term {
   readonly x: Tensor2D;
   /** `[t, n]` */
   readonly delta: Tensor2D;
+  /** The weight was used transposed: here the layer's input is delta, and x is dL/dy. */
+  readonly swapped?: boolean;
 }
 
 /**
@@ -26,6 +28,7 @@ export function factoredGradient(terms: readonly Term[], shape: readonly [m: num
   const t = x.shape[0];
   const [m, n] = shape;
   const dense = () => transposedTimes(x, delta);
+  const isInputKnown = !terms.some(({swapped}) => swapped);
   return {
     shape,
     // P^T G = (x P)^T delta = (delta^T (x P))^T
@@ -40,5 +43,6 @@ export function factoredGradient(terms: readonly Term[], shape: readonly [m: num
       return sum(mul(timesTransposed(x, x), timesTransposed(delta, delta))) as Scalar;
     },
     dense,
+    ...(isInputKnown && {inputGram: (q: Tensor2D) => transposedTimes(x, matMul(x, q))}),
   };
 }

@@ -1,5 +1,5 @@
 import type {Scalar, Tensor1D, Tensor2D} from '@tensorflow/tfjs-core';
-import {gather, matMul, reshape, scatterND, square, sum, transpose} from '@tensorflow/tfjs-core';
+import {gather, matMul, mul, ones, reshape, scatterND, square, sum, transpose} from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
 import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
@@ -25,6 +25,8 @@ export function gatherGradient(
     columnSums: () => sum(delta, 0, true) as Tensor2D,
     norm2: () => sum(square(scatter(delta))) as Scalar,
     dense: () => scatter(delta),
+    // x holds a one in each row, at the index: x^T x is diagonal, and counts how often each was asked for.
+    inputGram: q => mul(scatter(ones([indices.size, 1]) as Tensor2D), q),
   };
 }
 

@@ -19,6 +19,13 @@ export interface Gradient {
   norm2(): Scalar;
   /** G itself, `[m, n]`: the last resort. */
   dense(): Tensor2D;
+  /**
+   * `(x^T x) Q`, `[m, k]`, for Q `[m, k]`, where `G = x^T delta` and the rows of x are what the layer was given; summed
+   * over the uses of the weight, not divided by their number. Missing where x is not known: for gradients that tfjs has
+   * formed, for depthwise filters, for a weight that is used transposed (its input is on the other side), and where
+   * only some of its rows are used.
+   */
+  inputGram?(q: Tensor2D): Tensor2D;
 }
 
 /** A gradient that exists as a tensor, seen as `[m, n]`. The tensor stays the caller's. */
@@ -45,6 +52,7 @@ export function sumOfGradients(terms: readonly Gradient[]): Gradient {
   const total = (of: (term: Gradient) => Tensor2D) =>
     others.reduce((sum, term) => add(sum, of(term)) as Tensor2D, of(first));
   const dense = () => addN(terms.map(term => term.dense()));
+  const isInputKnown = terms.every(term => term.inputGram);
   return {
     shape: first.shape,
     leftMul: p => total(term => term.leftMul(p)),
@@ -54,5 +62,6 @@ export function sumOfGradients(terms: readonly Gradient[]): Gradient {
     // ||G1 + G2||^2 has cross terms, which the parts do not know.
     norm2: () => sum(square(dense())) as Scalar,
     dense,
+    ...(isInputKnown && {inputGram: (q: Tensor2D) => total(term => term.inputGram!(q))}),
   };
 }

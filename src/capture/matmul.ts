@@ -22,8 +22,10 @@ export function matMulConsumer(
   const [keptA, keptB] = saved;
   if (!sameShape(keptA, inputs[keys.a]) || !sameShape(keptB, inputs[keys.b])) return null;
   const [kept, other] = (side === 'b' ? [keptB, keptA] : [keptA, keptB]) as [Tensor, Tensor];
-  const stored = transposed ? kept : weight;
+  const stored = transposed ? kept : (weight ?? kept);
   const storedShape = kept.shape.slice(-2) as [number, number];
+  // A weight that is itself a batch of matrices is not one product.
+  if (String(transposed ? storedShape.toReversed() : storedShape) !== String(shape)) return null;
   const turned = side === 'a';
   const weightTurned = Boolean(side === 'b' ? attrs['transposeB'] : attrs['transposeA']) !== turned;
   const otherTurned = Boolean(side === 'b' ? attrs['transposeA'] : attrs['transposeB']) !== turned;
@@ -37,9 +39,9 @@ export function matMulConsumer(
   // The part belongs to the weight, not to the form the op saw it in.
   const flipped = weightTurned !== transposed;
   const term = ([x, delta]: readonly Tensor[]): Term =>
-    (flipped ? {x: delta, delta: x} : {x, delta}) as {x: Tensor2D; delta: Tensor2D};
+    (flipped ? {x: delta, delta: x, swapped: true} : {x, delta}) as Term;
   return {
-    unneeded: transposed ? [] : [kept],
+    unneeded: stored === kept ? [] : [kept],
     others: dy => ({
       [side === 'b' ? keys.a : keys.b]: () => {
         const matrix = asShape(stored, storedShape) as Tensor2D;

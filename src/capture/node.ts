@@ -13,11 +13,11 @@ export interface ConsumingNode {
   /** What the tape keeps for the backward pass, in the order of tfjs's own gradient function. */
   readonly saved: readonly Tensor[];
   readonly attrs: Attributes;
-  /** The weight itself. It stays what it is until the backward pass is over. */
-  readonly weight: Tensor;
-  /** Whether the view is the transpose of the weight. */
+  /** The weight itself, which stays what it is until the backward pass is over; null where the view is a part of it. */
+  readonly weight: Tensor | null;
+  /** Whether the view is the transpose of the weight, or of a part of it. */
   readonly transposed: boolean;
-  /** The weight as a matrix. */
+  /** The weight as a matrix, or the part of it in view. */
   readonly shape: readonly [m: number, n: number];
 }
 

@@ -1,12 +1,14 @@
 import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, engine, getGradient, keep, scalar, tidy, variableGrads} from '@tensorflow/tfjs-core';
 import {matrixShape} from '../targets.js';
+import {type Block, blockOfSlice, blockWithin, isWhole, wholeBlock} from './block.js';
 import {conv2dConsumer} from './conv2d.js';
-import {factoredGradient} from './factored.js';
+import {depthwiseGradients, SMALL} from './depthwise.js';
 import {gatherConsumer} from './gather.js';
-import {denseGradient, type Gradient, sumOfGradients} from './gradient.js';
+import {denseGradient, type Gradient} from './gradient.js';
 import {matMulConsumer} from './matmul.js';
-import type {Attributes, Consumer, ConsumingNode, Inputs, Part} from './node.js';
+import type {Attributes, Consumer, ConsumingNode, Inputs} from './node.js';
+import {gradientOfParts, type PlacedPart} from './parts.js';
 
 type GradientFunction = (dy: Tensor, saved: Tensor[], attrs: Attributes) => Record<string, () => Tensor>;
 
@@ -83,10 +85,24 @@ export function denseGradients(
 
 const DENSE: CapturedHow = {path: 'dense', why: 'asked for'};
 
-/** A tensor that is a weight in another form: the same matrix, or its transpose. */
+/** A tensor that is a weight in another form: a block of its matrix (mostly all of it), or that block's transpose. */
 interface View {
   readonly use: Use;
   readonly transposed: boolean;
+  readonly block: Block;
+}
+
+/** A node to record in the place of tfjs's own. */
+interface Substitute {
+  readonly inputs: Inputs;
+  readonly gradient: GradientFunction;
+}
+
+/** A fused kernel that ran. */
+interface Fused {
+  readonly name: string;
+  readonly inputs: Inputs;
+  readonly attrs: Attributes;
 }
 
 /** What the tape knows of one weight. */
@@ -98,7 +114,7 @@ interface Use {
   /** Why a part of it is formed by tfjs; null when none is. */
   dense: string | null;
   /** Parts that have come and wait for the others; their tensors are kept. */
-  parts: Part[];
+  parts: PlacedPart[];
   done: boolean;
 }
 
@@ -108,7 +124,7 @@ class Tape {
   private readonly views = new Map<number, View>();
   private readonly token = keep(scalar(0));
   /** Attributes of fused kernels by the tensors they were run on: their tape nodes do not carry them. */
-  private readonly fused: {name: string; inputs: Inputs; attrs: Attributes}[] = [];
+  private readonly fused: Fused[] = [];
 
   constructor(
     weights: readonly Variable[],
@@ -122,7 +138,9 @@ class Tape {
       parts: [],
       done: false,
     }));
-    for (const use of this.uses) this.views.set(use.weight.id, {use, transposed: false});
+    for (const use of this.uses) {
+      this.views.set(use.weight.id, {use, transposed: false, block: wholeBlock(use.shape)});
+    }
   }
 
   run(f: () => Scalar): Scalar {
@@ -140,7 +158,12 @@ class Tape {
       this.uses.forEach((use, i) => {
         const gradient = grads[i];
         if (gradient) {
-          use.parts.push({tensors: [gradient.clone()], gradient: ([g]) => denseGradient(g!, use.shape)});
+          const {shape} = use;
+          use.parts.push({
+            tensors: [gradient.clone()],
+            gradient: ([g]) => denseGradient(g!, shape),
+            block: wholeBlock(shape),
+          });
           use.dense ??= 'through an op that was not seen';
         }
         if (use.parts.length > 0 && !use.done) this.handOver(use);
@@ -168,13 +191,14 @@ class Tape {
     };
     const {addTapeNode, runKernel} = target;
     target.runKernel = (name, inputs, attrs) => {
-      if (name === '_FusedMatMul' || name === 'FusedConv2D')
-        this.fused.push({name, inputs, attrs: attrs ?? {}});
+      if (FUSED.has(name)) this.fused.push({name, inputs, attrs: attrs ?? {}});
       return runKernel.call(target, name, inputs, attrs);
     };
     target.addTapeNode = (name, inputs, outputs, gradient, saved, attrs) => {
-      const tapped = this.tap(name, inputs, outputs, saved, attrs ?? {});
-      if (tapped) addTapeNode.call(target, TAPPED, tapped.inputs, outputs, tapped.gradient, saved, attrs);
+      const depthwise = this.depthwise(name, inputs, saved, attrs ?? {});
+      const own =
+        this.tap(name, inputs, outputs, saved, attrs ?? {}, depthwise?.why) ?? depthwise?.substitute ?? null;
+      if (own) addTapeNode.call(target, TAPPED, own.inputs, outputs, own.gradient, saved, attrs);
       else addTapeNode.call(target, name, inputs, outputs, gradient, saved, attrs);
     };
     try {
@@ -194,19 +218,21 @@ class Tape {
     outputs: Tensor[],
     saved: Tensor[],
     attrs: Attributes,
-  ): {inputs: Inputs; gradient: GradientFunction} | null {
+    whyDense = `${opName(name)} has no factored form`,
+  ): Substitute | null {
     const keys = Object.keys(inputs).filter(key => inputs[key] && this.views.has(inputs[key].id));
     if (keys.length === 0) return null;
-    let tapped: {inputs: Inputs; gradient: GradientFunction} | null = null;
+    let tapped: Substitute | null = null;
     for (const key of keys) {
       const view = this.views.get(inputs[key]!.id)!;
       // Inside a gradient that the loss takes itself the node must stay what it is.
       if (this.engine.state.gradientDepth === 1 && !tapped) {
         // What the tape clones to save leads nowhere; its node is called like the op around it, or not at all.
         if (isSavedClone(name, inputs, outputs, saved)) continue;
-        if (this.passOn(name, view, inputs[key]!, outputs[0]!, attrs)) continue;
-        const {use, transposed} = view;
-        const {weight, shape} = use;
+        if (this.passOn(name, view, inputs[key]!, outputs, attrs)) continue;
+        const {use, transposed, block} = view;
+        const weight = isWhole(block, use.shape) ? use.weight : null;
+        const shape = [block.rows, block.columns] as const;
         const consumer = this.consumer(name, {key, inputs, saved, attrs, weight, transposed, shape});
         if (consumer) {
           use.taps++;
@@ -214,41 +240,72 @@ class Tape {
           const {[key]: _, ...others} = inputs;
           const gradient = (dy: Tensor) => ({
             ...consumer.others(dy),
-            [TAPPED]: () => this.deliver(use, consumer.part(dy)),
+            [TAPPED]: () => this.deliver(use, {...consumer.part(dy), block}),
           });
           tapped = {inputs: {...others, [TAPPED]: this.token}, gradient};
           continue;
         }
       }
-      view.use.dense = `${opName(name)} has no factored form`;
+      view.use.dense = whyDense;
     }
     return tapped;
   }
 
-  /** Whether the node only shows the weight in another form, which is remembered. */
+  /** Whether the node only shows the weight, or blocks of it, in another form, which is remembered. */
   private passOn(
     name: string,
-    {use, transposed}: View,
+    {use, transposed, block}: View,
     from: Tensor,
-    to: Tensor,
+    outputs: readonly Tensor[],
     attrs: Attributes,
   ): boolean {
-    const rows = transposed ? use.shape[1] : use.shape[0];
-    const columns = transposed ? use.shape[0] : use.shape[1];
-    if (name === 'Identity' || name === 'Reshape') {
-      if (to.size !== rows * columns || (to.shape.at(-1) ?? 1) !== columns) return false;
-      this.views.set(to.id, {use, transposed});
+    const to = outputs[0]!;
+    if (name === 'Identity' || name === 'Reshape' || name === 'ExpandDims') {
+      const columns = transposed ? block.rows : block.columns;
+      if ((to.shape.at(-1) ?? 1) !== columns) return false;
+      this.views.set(to.id, {use, transposed, block});
       return true;
     }
-    if (name !== 'Transpose') return false;
-    const perm = attrs['perm'] as number[];
-    if (perm.every((axis, i) => axis === i)) {
-      this.views.set(to.id, {use, transposed});
+    if (name === 'Transpose') {
+      const isPlain = (attrs['perm'] as number[]).every((axis, i) => axis === i);
+      if (!isPlain && from.rank !== 2) return false;
+      this.views.set(to.id, {use, transposed: isPlain ? transposed : !transposed, block});
       return true;
     }
-    if (from.rank !== 2) return false;
-    this.views.set(to.id, {use, transposed: !transposed});
+    const blocks = blocksOf(name, from.shape, outputs, attrs);
+    if (!blocks) return false;
+    outputs.forEach((output, i) => {
+      this.views.set(output.id, {use, transposed, block: blockWithin(block, blocks[i]!, transposed)});
+    });
     return true;
+  }
+
+  /** What is known of a depthwise convolution; its gradients, where tfjs has none on this backend. */
+  private depthwise(
+    name: string,
+    inputs: Inputs,
+    saved: readonly Tensor[],
+    attrs: Attributes,
+  ): {why: string; substitute: Substitute | null} | null {
+    const fused = this.fusedBehind(name, inputs);
+    const isFused = fused?.name === 'FusedDepthwiseConv2D';
+    if (name !== 'DepthwiseConv2dNative' && !isFused) return null;
+    const gradient =
+      this.engine.state.gradientDepth !== 1
+        ? null
+        : isFused
+          ? depthwiseGradients(inputs, saved, fused.attrs, {x: '0', filter: '1', bias: '2'})
+          : depthwiseGradients(inputs, saved, attrs, {x: 'x', filter: 'filter'});
+    return gradient
+      ? {why: `${SMALL}, from slices: tfjs has no gradient for it here`, substitute: {inputs, gradient}}
+      : {why: SMALL, substitute: null};
+  }
+
+  /** The linear fused kernel behind the node of a fused op; null for other nodes. */
+  private fusedBehind(name: string, inputs: Inputs): Fused | null {
+    if (!FUSED_OP.test(name)) return null;
+    const fused = this.fused.findLast(({inputs: ran}) => isRunOn(ran, inputs));
+    return fused && (fused.attrs['activation'] ?? 'linear') === 'linear' ? fused : null;
   }
 
   /** What takes the place of the gradient function of an op that has a factored gradient. */
@@ -258,8 +315,8 @@ class Tape {
     if (name === 'GatherV2' && key === 'x') return gatherConsumer(node);
     if (name === 'Conv2D' && key === 'filter') return conv2dConsumer(node, {x: 'x', filter: 'filter'});
     // tfjs fuses while it records only where nothing follows the product but a bias.
-    const fused = this.fused.findLast(({inputs: ran}) => isRunOn(ran, inputs));
-    if (!fused || (fused.attrs['activation'] ?? 'linear') !== 'linear') return null;
+    const fused = this.fusedBehind(name, inputs);
+    if (!fused) return null;
     const ran = {...node, attrs: fused.attrs};
     if (fused.name === '_FusedMatMul' && (key === '0' || key === '1')) {
       return matMulConsumer(ran, key === '0' ? 'a' : 'b', {a: '0', b: '1'}, '2');
@@ -271,7 +328,7 @@ class Tape {
   }
 
   /** Hands a gradient over as soon as all its parts are there; keeps this part until then. */
-  private deliver(use: Use, part: Part): Scalar {
+  private deliver(use: Use, part: PlacedPart): Scalar {
     if (use.taps === 1 && use.dense === null) {
       use.parts.push(part);
       this.handOver(use);
@@ -294,11 +351,8 @@ class Tape {
     try {
       tidy(() => {
         const {parts, dense, weight, shape} = use;
-        const terms = parts.flatMap(({term, tensors}) => (term ? [term(tensors)] : []));
-        const others = parts.filter(({term}) => !term).map(({gradient, tensors}) => gradient(tensors));
-        const factored = terms.length > 0 ? [factoredGradient(terms, shape)] : [];
         const path = dense === null ? 'factored' : use.taps > 0 ? 'mixed' : 'dense';
-        this.onGradient(weight, sumOfGradients([...factored, ...others]), {path, why: dense ?? ''});
+        this.onGradient(weight, gradientOfParts(parts, shape), {path, why: dense ?? ''});
       });
     } finally {
       state.activeTape = activeTape;
@@ -313,6 +367,41 @@ class Tape {
 
 /** Kernel name of the nodes we record; no gradient is registered under it, so tfjs takes ours. */
 const TAPPED = 'tfjs-lora/tap';
+
+const FUSED: ReadonlySet<string> = new Set(['_FusedMatMul', 'FusedConv2D', 'FusedDepthwiseConv2D']);
+/** Their nodes are called like the op around them. */
+const FUSED_OP = /^fused(MatMul|Conv2d|DepthwiseConv2d)_/;
+
+/** The blocks that Slice, Split and Unstack cut from a tensor, one for each output; null where one is none. */
+function blocksOf(
+  name: string,
+  shape: readonly number[],
+  outputs: readonly Tensor[],
+  attrs: Attributes,
+): readonly Block[] | null {
+  const starts = shape.map(() => 0);
+  let cuts: {begin: readonly number[]; size: readonly number[]}[];
+  if (name === 'Slice') {
+    const begin = [attrs['begin'] as number | number[]].flat();
+    cuts = [{begin: starts.map((_, axis) => begin[axis] ?? 0), size: outputs[0]!.shape}];
+  } else if (name === 'SplitV' || name === 'Unpack') {
+    const given = attrs['axis'] as number;
+    const axis = given < 0 ? given + shape.length : given;
+    // Unstacked along the last axis, a column would be a tensor with the rows as its last axis.
+    if (name === 'Unpack' && axis === shape.length - 1) return null;
+    let next = 0;
+    cuts = outputs.map(output => {
+      const length = name === 'SplitV' ? output.shape[axis]! : 1;
+      const begin = starts.with(axis, next);
+      next += length;
+      return {begin, size: shape.with(axis, length)};
+    });
+  } else {
+    return null;
+  }
+  const blocks = cuts.map(({begin, size}) => blockOfSlice(shape, begin, size));
+  return blocks.every(block => block !== null) ? blocks : null;
+}
 
 /** Whether a node is the engine's own clone of a tensor that a gradient function will want. */
 function isSavedClone(name: string, inputs: Inputs, outputs: Tensor[], saved: Tensor[]): boolean {

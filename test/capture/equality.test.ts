@@ -11,8 +11,8 @@ interface Case {
   ids?: number;
   /** Kernels that must come factored; the others may come dense. */
   factored: RegExp;
-  /** Stock wasm cannot run the dense side ('dense'), or neither ('both'). */
-  wasmLacks?: 'dense' | 'both';
+  /** Stock wasm cannot run the dense side. */
+  wasmLacks?: 'dense';
 }
 
 const activations = [
@@ -109,8 +109,43 @@ const cases: Record<string, Case> = {
         ],
       }),
     input: [3, 4, 5],
-    // The recurrent kernel of tfjs's GRU is split before it is used.
-    factored: /dense3\/kernel|_gru[^/]*\/kernel/,
+    factored: /kernel/,
+  },
+  'GRU without bias': {
+    model: () =>
+      tf.sequential({
+        layers: [
+          tf.layers.gru({
+            units: 5,
+            inputShape: [4, 3],
+            useBias: false,
+            recurrentActivation: 'sigmoid',
+            kernelInitializer: seeded(1),
+            recurrentInitializer: seeded(2),
+          }),
+          dense(3, 3),
+        ],
+      }),
+    input: [3, 4, 3],
+    factored: /kernel/,
+  },
+  'LSTM, then GRU': {
+    model: () =>
+      tf.sequential({
+        layers: [
+          tf.layers.lstm({
+            units: 6,
+            inputShape: [4, 5],
+            returnSequences: true,
+            kernelInitializer: seeded(1),
+            recurrentInitializer: seeded(2),
+          }),
+          tf.layers.gru({units: 4, kernelInitializer: seeded(3), recurrentInitializer: seeded(4)}),
+          dense(3, 5),
+        ],
+      }),
+    input: [3, 4, 5],
+    factored: /kernel/,
   },
   'a shared layer': {
     model: () => {
@@ -236,8 +271,46 @@ const cases: Record<string, Case> = {
       }),
     input: [2, 7, 7, 3],
     factored: /dense.*kernel|pointwise/,
-    wasmLacks: 'both',
+    wasmLacks: 'dense',
   },
+  ...Object.fromEntries(
+    (
+      [
+        [3, 2, 'same', 1],
+        [2, 2, 'valid', 3],
+        [[3, 2], 1, 'same', 2],
+      ] as const
+    ).map(([kernelSize, strides, padding, depthMultiplier]) => [
+      `conv2d, depthwise ${String(kernelSize)} / ${strides} ${padding} x ${depthMultiplier}, pointwise`,
+      {
+        model: () =>
+          tf.sequential({
+            layers: [
+              tf.layers.conv2d({
+                inputShape: [8, 7, 3],
+                filters: 4,
+                kernelSize: 2,
+                kernelInitializer: seeded(1),
+              }),
+              tf.layers.depthwiseConv2d({
+                kernelSize: kernelSize as 3,
+                strides,
+                padding,
+                depthMultiplier,
+                activation: 'relu',
+                depthwiseInitializer: seeded(2),
+              }),
+              tf.layers.conv2d({filters: 5, kernelSize: 1, kernelInitializer: seeded(3)}),
+              tf.layers.flatten(),
+              dense(3, 4),
+            ],
+          }),
+        input: [2, 8, 7, 3],
+        factored: /(conv2d|dense)[^/]*\/kernel/,
+        wasmLacks: 'dense',
+      } as Case,
+    ]),
+  ),
 };
 
 const treatments = {
@@ -252,8 +325,7 @@ describe.each(['cpu', 'wasm'])('taps equal dense gradients, on %s', backend => {
   });
 
   describe.each(Object.entries(cases))('%s', (_, {model: build, input, ids, factored, wasmLacks}) => {
-    const run = backend === 'wasm' && wasmLacks === 'both' ? test.skip : test;
-    run.each(Object.entries(treatments))('%s', async (_, parametrization) => {
+    test.each(Object.entries(treatments))('%s', async (_, parametrization) => {
       const model = build();
       const start = model.getWeights().map(weight => weight.clone());
       const run = (capture: 'auto' | 'dense') => {

@@ -88,6 +88,25 @@ describe('how a weight is used', () => {
     expect(captures).toEqual(['factored']);
   });
 
+  test('by a fused convolution, and by other ops on the same two tensors', () => {
+    const w = weight([2, 2, 2, 2], 1);
+    const [x, filter] = [normal([2, 2, 2, 2], 9), w as tf.Tensor] as [tf.Tensor4D, tf.Tensor4D];
+    const fused = () => tf.fused.conv2d({x, filter, strides: 1, pad: 'same'});
+    expect(compare([w], () => squared(fused()))).toEqual(['factored']);
+    const joined = compare([w], () => tf.add(squared(fused()), squared(tf.concat([x, filter]))));
+    expect(joined).toEqual([expect.stringMatching(/^mixed: Concat/)]);
+    // An op of the user's own, around the fused one, with a gradient that is not the convolution's.
+    const own = tf.customGrad((...args) => {
+      const save = args[2] as unknown as tf.GradSaveFunc;
+      save([filter, x]);
+      return {
+        value: fused(),
+        gradFunc: (dy: tf.Tensor) => [tf.zerosLike(x), tf.clipByValue(tf.add(dy, 1), 0, 1)],
+      };
+    });
+    expect(compare([w], () => squared(own(x, filter)))).toEqual([expect.stringMatching(/^dense/)]);
+  });
+
   test('reshaped on the way, and inside a gradient that the loss takes itself', () => {
     const w = weight([2, 2, 6], 1);
     const flat = () => tf.reshape(w, [4, 6]) as tf.Tensor2D;
