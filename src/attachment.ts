@@ -2,6 +2,7 @@ import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {add, dispose, keep, mul, tidy} from '@tensorflow/tfjs-core';
 import type {CapturedHow} from './capture/tape.js';
 import type {Fresh, Gradient, Parametrization} from './parametrization.js';
+import type {Measured} from './telemetry.js';
 import {Store, type Variables} from './store.js';
 import {isEmpty, mapValues, type Named, tidied} from './tensors.js';
 
@@ -12,6 +13,8 @@ export interface Holding {
   readonly keepBase: boolean;
   /** Keep where the factors started: decoupled weight decay pulls them back there. */
   readonly keepStart: boolean;
+  /** Measure each gradient against the subspace it is projected on. */
+  readonly telemetry: boolean;
 }
 
 /** What one gradient asks of one weight. Nothing has moved; the tensors are the caller's to dispose. */
@@ -24,6 +27,8 @@ export interface Projection {
   readonly norm2: Scalar;
   /** `||G||_F^2`, asked for at the first gradient only. */
   readonly gradientNorm2: Scalar | null;
+  /** The gradient beside the subspace, when that is measured. */
+  readonly measured?: Measured | null;
 }
 
 /** One weight bound to the way it is trained: its variables, and the rules by which they move. */
@@ -93,8 +98,14 @@ export function disposeProjection(projection: Projection): void {
   dispose(tensorsOf(projection));
 }
 
-function tensorsOf({fresh, grads, norm2, gradientNorm2}: Projection): Tensor[] {
-  const named = [fresh?.factors ?? {}, fresh?.frozen ?? {}, grads].flatMap(tensors => Object.values(tensors));
+function tensorsOf({fresh, grads, norm2, gradientNorm2, measured}: Projection): Tensor[] {
+  const named = [
+    fresh?.factors ?? {},
+    fresh?.frozen ?? {},
+    grads,
+    measured?.grads ?? {},
+    measured?.tensors ?? {},
+  ].flatMap(tensors => Object.values(tensors));
   return [...named, norm2, ...(gradientNorm2 ? [gradientNorm2] : [])];
 }
 

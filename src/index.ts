@@ -11,6 +11,7 @@ export type {HostGradients} from './capture/dense.js';
 export type {NamedTensors} from './checkpoint.js';
 export type {Moments, ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
+export type {TelemetryRow} from './telemetry.js';
 export type {Explainable, Explained, Printer} from './explain.js';
 
 export type {
@@ -23,6 +24,7 @@ export type {
   Parametrization,
   Start,
   State,
+  Tangent,
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
