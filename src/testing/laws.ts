@@ -17,7 +17,7 @@ import {
 import * as calculus from '../calculus.js';
 import {denseGradient} from '../capture/gradient.js';
 import {orthonormalRows} from '../linalg/frame.js';
-import type {Fresh, Gradient, Parametrization} from '../parametrization.js';
+import type {Fresh, Gradient, Parametrization, Tangent} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
 import {dimension, expectTangent, projectOn} from '../tangent.js';
 import {mapValues, type Named} from '../tensors.js';
@@ -236,7 +236,8 @@ class Check {
       const grads = calculus.pullback(p, state, denseGradient(unit, shape));
       return Float64Array.from(Object.values(grads).flatMap(grad => Array.from(grad.dataSync())));
     });
-    const rank = orthonormalRows(rows).rows.length;
+    const least = 1e-6 * Math.max(...rows.map(norm));
+    const rank = orthonormalRows(rows.filter(row => norm(row) > least)).rows.length;
     const excess = Math.abs(dimension(declared, shape) - rank);
     this.report('tangent', excess, 0, `dimensions of tangent() against the rank of DPhi, ${rank}`);
   }
@@ -328,6 +329,9 @@ class Check {
     const twice = calculus.pullback(p, state, gradient);
     for (const [k, grad] of Object.entries(grads)) this.same(twice[k]!, grad, `pullback of ${k}, twice`);
     this.same(calculus.phi(p, state), calculus.phi(p, state), 'Phi, twice');
+    const [once, more] = [calculus.tangentOf(p, state), calculus.tangentOf(p, state)].map(sidesOf);
+    for (const [side, tensor] of Object.entries(once!))
+      this.same(more![side]!, tensor, `tangent ${side}, twice`);
   }
 
   private compare(law: LawName, got: Tensor, want: Tensor, scale: Tensor, note: string, factor = 1): void {
@@ -388,6 +392,15 @@ function differences(want: Named, got: Named): string[] {
     return a === b ? [] : [`'${k}' is [${b}], not [${a}]`];
   });
 }
+
+/** The tensors of a tangent space. */
+function sidesOf(tangent: Tangent | null): Named {
+  if (!tangent || tangent.form === 'all') return {};
+  const {left, right} = tangent;
+  return {...(left && {left}), ...(right && {right})};
+}
+
+const norm = (row: Float64Array): number => Math.hypot(...row);
 
 const largest = (tensor: Tensor): number => (tensor.size === 0 ? 0 : max(abs(tensor)).dataSync()[0]!);
 
