@@ -34,17 +34,17 @@ export function projector(a: Matrix, tolerance = 1e-10): Matrix {
 }
 
 /** Pi G. */
-export function caught({form, left, right}: TangentSpace, gradient: Matrix): Matrix {
+export function caught({form, left, right}: TangentSpace, gradient: Matrix, tolerance?: number): Matrix {
   const [m, n] = shapeOf(gradient);
   const none = form === 'sum' ? (size: number) => zeros([size, size]) : identity;
-  const PL = left ? projector(left) : none(m);
-  const PR = right ? projector(transpose(right)) : none(n);
+  const PL = left ? projector(left, tolerance) : none(m);
+  const PR = right ? projector(transpose(right), tolerance) : none(n);
   return (form === 'sum' ? sumFormula : productFormula)({PL, PR, G: gradient});
 }
 
-/** ||Pi G||^2 / ||G||^2, from 0 to 1. */
-export function capturedShare(space: TangentSpace, gradient: Matrix): number {
-  return frobenius(caught(space, gradient)) ** 2 / frobenius(gradient) ** 2;
+/** ||Pi G||^2 / ||G||^2, from 0 to 1. Columns within `tolerance` of the span of those before add nothing to it. */
+export function capturedShare(space: TangentSpace, gradient: Matrix, tolerance?: number): number {
+  return frobenius(caught(space, gradient, tolerance)) ** 2 / frobenius(gradient) ** 2;
 }
 
 /** -<change, G> / (||change|| ||G||): 1 for a step along -G. */
