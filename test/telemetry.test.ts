@@ -402,6 +402,36 @@ describe.each(['cpu', 'wasm'])('telemetry on %s', backend => {
     expect(bytes[1]! - bytes[0]!).toBe(4 * (3 * rank * (m + n) + 3));
   });
 
+  test('costs no more kernel launches for a target than docs/telemetry.md says', async () => {
+    const bench = '../bench/engine.mjs';
+    const {watchEngine} = (await import(bench)) as {watchEngine(): {stop(): {launches: number}}};
+    const image = normal([2, 8, 8, 8], 1) as tf.Tensor4D;
+    const ids = tf.tensor1d([1, 4, 4, 0, 7], 'int32');
+    const wasm = backend === 'wasm';
+    const cases: [number[], (w: tf.Tensor) => tf.Tensor, most: number][] = [
+      [[24, 32], w => tf.matMul(random([16, 24], 1), w as tf.Tensor2D), wasm ? 19 : 16],
+      [[24, 32], w => tf.matMul(random([64, 24], 1), w as tf.Tensor2D), wasm ? 17 : 15],
+      [[3, 3, 8, 32], w => tf.conv2d(image, w as tf.Tensor4D, 1, 'valid'), 21],
+      [[50, 32], w => tf.gather(w, ids), 15],
+    ];
+    for (const [shape, model, most] of cases) {
+      const [without, with_] = [false, true].map(telemetry => {
+        const weight = weightOf(shape, 1);
+        const optimizer = loraAdam(1e-2, {rank: 4, ...ON, telemetry});
+        const step = () =>
+          void optimizer.minimize(() => tf.mean(tf.square(model(weight))) as tf.Scalar, false, [weight]);
+        step();
+        const watch = watchEngine();
+        step();
+        const {launches} = watch.stop();
+        optimizer.dispose();
+        return launches;
+      });
+      expect(with_! - without!).toBeGreaterThan(0);
+      expect(with_! - without!, `[${shape}]`).toBeLessThanOrEqual(most);
+    }
+  });
+
   test('while gradients are gathered the rows stay; afterwards they are of the last gradient', () => {
     const weight = weightOf([8, 6], 1);
     const optimizer = projected(tf.train.sgd(0.1), lora({rank: 2}), {...ON, accumulate: 3});
@@ -417,6 +447,11 @@ describe.each(['cpu', 'wasm'])('telemetry on %s', backend => {
     // The step is along the mean of three, so no more than partly along the last.
     expect(steps[2]![0]!.cosine).toBeLessThan(0.9);
     optimizer.dispose();
+    const start = numTensors();
+    const unfinished = projected(tf.train.sgd(0.1), lora({rank: 2}), {...ON, accumulate: 3});
+    unfinished.applyGradients({[weight.name]: gradients[0]!} as HostGradients);
+    unfinished.dispose();
+    expect(numTensors()).toBe(start);
   });
 
   test('a step that is passed over leaves no row, and one that fails none either', async () => {
