@@ -4,6 +4,7 @@ import type {CapturedHow} from './capture/tape.js';
 import type {Fresh, Gradient, Parametrization, Transport} from './parametrization.js';
 import type {Renewing} from './renewal.js';
 import type {ProjectedOptions} from './settings.js';
+import type {Measured} from './telemetry.js';
 import {Store, type Variables} from './store.js';
 import {isEmpty, mapValues, type Named, tidied} from './tensors.js';
 
@@ -16,6 +17,8 @@ export interface Holding {
   readonly keepStart: boolean;
   /** When subspaces are renewed, and what becomes of moments, where the options say. */
   readonly renewal: Pick<ProjectedOptions, 'refresh' | 'moments'>;
+  /** Measure each gradient against the subspace it is projected on. */
+  readonly telemetry: boolean;
 }
 
 /** What one gradient asks of one weight. Nothing has moved; the tensors are the caller's to dispose. */
@@ -30,6 +33,8 @@ export interface Projection {
   readonly norm2: Scalar;
   /** `||G||_F^2`, asked for at the first gradient only. */
   readonly gradientNorm2: Scalar | null;
+  /** The gradient beside the subspace, when that is measured. */
+  readonly measured?: Measured | null;
 }
 
 /** One weight bound to the way it is trained: its variables, and the rules by which they move. */
@@ -116,14 +121,19 @@ export function disposeProjection(projection: Projection): void {
   dispose(tensorsOf(projection));
 }
 
-function tensorsOf({fresh, transport, grads, norm2, gradientNorm2}: Projection): Tensor[] {
+function tensorsOf({fresh, transport, grads, norm2, gradientNorm2, measured}: Projection): Tensor[] {
   const maps = Object.values(transport ?? {}).map(({left, right}) => ({
     ...(left && {left}),
     ...(right && {right}),
   }));
-  const named = [fresh?.factors ?? {}, fresh?.frozen ?? {}, ...maps, grads].flatMap(tensors =>
-    Object.values(tensors),
-  );
+  const named = [
+    fresh?.factors ?? {},
+    fresh?.frozen ?? {},
+    ...maps,
+    grads,
+    measured?.grads ?? {},
+    measured?.tensors ?? {},
+  ].flatMap(tensors => Object.values(tensors));
   return [...named, norm2, ...(gradientNorm2 ? [gradientNorm2] : [])];
 }
 

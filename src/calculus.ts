@@ -1,6 +1,14 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {add, grads, reshape, sub} from '@tensorflow/tfjs-core';
-import type {Additive, BasedState, Composed, Gradient, Parametrization, State} from './parametrization.js';
+import type {
+  Additive,
+  BasedState,
+  Composed,
+  Gradient,
+  Parametrization,
+  State,
+  Tangent,
+} from './parametrization.js';
 
 /** A state as the library holds it: the base is there when the parametrization needs it. */
 export type HeldState = State & {readonly base?: Tensor2D};
@@ -46,6 +54,12 @@ export function automaticPullback(
 export function lift(p: Parametrization, state: HeldState, next: HeldState): Tensor {
   if (!p.lift) return sub(phi(p, next), phi(p, state));
   return isComposed(p) ? p.lift!(based(p, state), based(p, next)) : p.lift(state, next);
+}
+
+/** The image of DPhi, where the parametrization knows it. */
+export function tangentOf(p: Parametrization, state: HeldState): Tangent | null {
+  if (!p.tangent) return null;
+  return isComposed(p) ? p.tangent!(based(p, state)) : p.tangent(state);
 }
 
 function based(p: Parametrization, state: HeldState): BasedState {

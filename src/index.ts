@@ -12,6 +12,7 @@ export type {NamedTensors} from './checkpoint.js';
 export type {Moments} from './moments.js';
 export type {ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
+export type {TelemetryRow} from './telemetry.js';
 export type {Explainable, Explained, Printer} from './explain.js';
 
 export type {
@@ -26,6 +27,7 @@ export type {
   Renewal,
   Start,
   State,
+  Tangent,
   Transport,
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';

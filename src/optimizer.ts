@@ -25,6 +25,7 @@ import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
+import {Telemetry, type TelemetryRow} from './telemetry.js';
 import {clones, isEmpty, mapValues, type Named} from './tensors.js';
 
 /** A weight that is trained, and what moves it. */
@@ -60,6 +61,7 @@ export class ProjectedOptimizer extends Optimizer {
   private readonly inners: Inners;
   private readonly roster: Roster;
   private readonly header = new Header();
+  private readonly measurements: Telemetry | null;
   /** Gradients taken since the last step. */
   private pending = 0;
   private skips = 0;
@@ -77,7 +79,7 @@ export class ProjectedOptimizer extends Optimizer {
   ) {
     super();
     this.settings = readOptions(parametrization, options);
-    const {targets, rest, seed, keepBase, weightDecay} = this.settings;
+    const {targets, rest, seed, keepBase, weightDecay, telemetry} = this.settings;
     this.plan = new Plan(parametrization, targets, rest);
     this.inners = new Inners(inner);
     if (weightDecay > 0 && this.inners.all.some(({learningRate}) => !Number.isFinite(learningRate))) {
@@ -86,7 +88,14 @@ export class ProjectedOptimizer extends Optimizer {
     const renewal = this.settings;
     for (const {className} of this.inners.all)
       expectMoments(parametrization, renewing(parametrization, renewal), className);
-    this.roster = new Roster(this.plan, this.inners, {seed, keepBase, keepStart: weightDecay > 0, renewal});
+    this.roster = new Roster(this.plan, this.inners, {
+      seed,
+      keepBase,
+      keepStart: weightDecay > 0,
+      renewal,
+      telemetry,
+    });
+    this.measurements = telemetry ? new Telemetry() : null;
   }
 
   /**
@@ -145,6 +154,7 @@ export class ProjectedOptimizer extends Optimizer {
     try {
       if (!this.mayMove(projected)) return;
       this.attach(projected);
+      this.measurements?.gather(projected);
       const due = this.accumulate(projected);
       if (due.size > 0) this.move(due);
     } finally {
@@ -277,11 +287,14 @@ export class ProjectedOptimizer extends Optimizer {
     try {
       stepFactors(gradients, this.inners, this.settings, this.iterations);
       for (const [attachment, factors] of before) {
-        attachment.lift(factors);
+        const lift = () => attachment.lift(factors);
+        if (this.measurements) this.measurements.lifting(attachment, factors, lift);
+        else lift();
         unlifted.delete(attachment);
       }
       for (const {store} of gradients.keys()) store.drop('sums');
       this.pending = 0;
+      this.measurements?.finish(this.iterations, [...gradients.keys()]);
       this.incrementIterations();
     } catch (error) {
       // W and its factors belong together: what was not lifted has not moved.
@@ -321,7 +334,9 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** Bytes of all that this optimizer and its inner ones hold now; the model's weights are not theirs. */
   get stateBytes(): number {
-    return this.disposed ? 0 : this.roster.bytes + this.inners.bytes + this.header.bytes;
+    return this.disposed
+      ? 0
+      : this.roster.bytes + this.inners.bytes + this.header.bytes + (this.measurements?.bytes ?? 0);
   }
 
   /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
@@ -363,6 +378,25 @@ export class ProjectedOptimizer extends Optimizer {
     return explain(weights, this.plan, this.roster, this.inners, print);
   }
 
+  /**
+   * A row for each weight that the last step moved: how much of its gradient the subspace catches, how far it moved and
+   * how that lies to the gradient. Needs the option `telemetry: true`. See docs/telemetry.md for each number.
+   *
+   *     console.table(optimizer.telemetry())
+   *
+   * @returns No rows before the first step. Small matrices are read and decomposed here, not during the step.
+   */
+  telemetry(): TelemetryRow[] {
+    this.expectAlive();
+    if (!this.measurements) {
+      throw new Error(
+        'telemetry() has nothing to tell: build the optimizer with the option telemetry: true, which costs a few ' +
+          'thin products a step and is off by default',
+      );
+    }
+    return this.measurements.rows();
+  }
+
   /** The state as tfjs saves it: factors, frozen parts, moments, counters. The tensors are live. */
   override async getWeights(): Promise<NamedTensors> {
     this.expectAlive();
@@ -382,6 +416,7 @@ export class ProjectedOptimizer extends Optimizer {
       const {steps, pending, weights: saved, inners} = await unpack(own);
       this.inners.expect(inners);
       this.roster.dispose();
+      this.measurements?.dispose();
       this.inners.forget();
       this.roster.restore(saved);
       this.inners.restore(inners);
@@ -411,6 +446,7 @@ export class ProjectedOptimizer extends Optimizer {
     if (this.disposed) return;
     this.disposed = true;
     this.roster.dispose();
+    this.measurements?.dispose();
     this.inners.dispose();
     this.header.dispose();
   }

@@ -22,6 +22,7 @@ import type {Schedule} from './schedule.js';
  * - **adjoint**     `<G, DPhi v> = <pullback(G), v>` for every G and v; DPhi by central differences.
  * - **agreement**   a hand-written `pullback` equals automatic differentiation.
  * - **lift**        `lift(state, next) = Phi(next) - Phi(state)`.
+ * - **tangent**     what `tangent` declares is the image of DPhi: it holds every DPhi v, and no more.
  * - **continuity**  right after a `refresh`, Phi is the weight it was given.
  * - **transport**   `transport` carries moments as W does: through DPhi of the old state, and DPhi* of the new.
  * - **keys**        `pullback` and `refresh` return every factor by its name, in its shape.
@@ -90,6 +91,25 @@ export interface BasedState<K extends string = string> extends State<K> {
   readonly base: Tensor2D;
 }
 
+/**
+ * The matrices `[m, n]` that the tangent map DPhi reaches, by what bounds them:
+ *
+ *     'sum'      {left K + L right}, for all K and L
+ *     'product'  {left K right}, for all K
+ *     'all'      every matrix
+ *
+ * A side that is left out adds nothing to the sum, and does not bound the product.
+ */
+export type Tangent =
+  | {readonly form: 'all'}
+  | {
+      readonly form: 'sum' | 'product';
+      /** `[m, p]`, of any rank. */
+      readonly left?: Tensor2D;
+      /** `[q, n]`, of any rank. */
+      readonly right?: Tensor2D;
+    };
+
 /** What every parametrization may have; S is the state its members are given. */
 export interface Members<K extends string, S extends State<K>> {
   /** What tables and files call it. */
@@ -139,6 +159,9 @@ export interface Members<K extends string, S extends State<K>> {
    * gradient. Kept apart from `pullback`, so that the adjoint stays an adjoint.
    */
   precondition?(state: S, grads: Readonly<Record<K, Tensor>>, gradient: Gradient): Record<K, Tensor>;
+
+  /** The image of DPhi at this state: what `telemetry()` measures gradients against. Default: not known. */
+  tangent?(state: S): Tangent;
 }
 
 /** `W = W0 + delta(theta; c)`. The base need not be stored: the library moves W by differences. */

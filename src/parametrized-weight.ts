@@ -9,6 +9,7 @@ import {normal, splitSeed} from './random.js';
 import {type Renewing, renewing} from './renewal.js';
 import type {Store, Variables} from './store.js';
 import {matrixShape} from './targets.js';
+import {measure, remembering} from './telemetry.js';
 import {clones, isEmpty, mapValues, type Named, reshaped, sumOfSquares, tidied} from './tensors.js';
 
 /** A weight that moves through the factors of a parametrization. */
@@ -58,10 +59,11 @@ export class ParametrizedWeight implements Attachment {
     if (sums) this.store.put('sketch', sums);
   }
 
-  project(gradient: Gradient, due: number | null): Projection {
+  project(arrived: Gradient, due: number | null): Projection {
     const p = this.parametrization;
     const isNew = isEmpty(this.factors);
     return tidied(() => {
+      const gradient = this.holding.telemetry ? remembering(arrived) : arrived;
       const chosen = isNew ? this.begin(gradient) : this.renew(gradient, due);
       // Clones, because a parametrization may hand back what it was given, or one tensor under two names.
       const fresh = chosen && {factors: clones(chosen.factors), frozen: clones(chosen.frozen ?? {})};
@@ -70,6 +72,7 @@ export class ParametrizedWeight implements Attachment {
       const where = `${p.name} on ${describe(this.weight)}`;
       let grads: Named = calculus.pullback(p, state, gradient);
       expectAlike(`${where}: pullback`, state.factors, grads);
+      const measured = this.holding.telemetry ? measure(where, p, state, gradient, grads) : null;
       if (p.precondition) {
         grads = p.precondition(state as never, grads, gradient);
         expectAlike(`${where}: precondition`, state.factors, grads);
@@ -80,6 +83,7 @@ export class ParametrizedWeight implements Attachment {
         grads: clones(grads),
         norm2: sumOfSquares(grads),
         gradientNorm2: isNew ? gradient.norm2() : null,
+        measured,
       };
     });
   }

@@ -42,6 +42,8 @@ export interface ProjectedOptions {
    * 'ignore' it. The first two read one small tensor a step. Default 'throw'.
    */
   nonFinite?: 'throw' | 'skip' | 'ignore';
+  /** Measure every step for `optimizer.telemetry()`. Default false. */
+  telemetry?: boolean;
 }
 
 /** Options with their defaults. */
@@ -61,6 +63,7 @@ export const OPTION_NAMES = [
   'moments',
   'capture',
   'nonFinite',
+  'telemetry',
 ] as const satisfies readonly (keyof ProjectedOptions)[];
 
 /** Checks options and fills in the defaults. */
@@ -80,11 +83,15 @@ export function readOptions(parametrization: Parametrization, options: Projected
     accumulate: 1,
     capture: 'auto',
     nonFinite: 'throw',
+    telemetry: false,
     ...withoutUndefined(options),
   };
   expectOneOf('rest', settings.rest, ['freeze', 'train']);
   expectOneOf('capture', settings.capture, ['auto', 'dense']);
   expectOneOf('nonFinite', settings.nonFinite, ['throw', 'skip', 'ignore']);
+  if (typeof settings.telemetry !== 'boolean') {
+    throw new TypeError(`telemetry must be true or false, not ${String(settings.telemetry)}`);
+  }
   expectNumber('seed', settings.seed, 'a whole number', Number.isSafeInteger);
   expectNumber('weightDecay', settings.weightDecay, 'a number of at least 0', n => n >= 0);
   expectNumber(

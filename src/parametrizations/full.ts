@@ -15,5 +15,6 @@ export const full = /* @__PURE__ */ recipe('full', (): Additive<'delta'> => ({
   delta: ({factors: {delta}}) => delta,
   pullback: (_, gradient) => ({delta: gradient.dense()}),
   lift: (state, next) => sub(next.factors.delta, state.factors.delta),
+  tangent: () => ({form: 'all'}),
   refresh: ({factors: {delta}}) => ({factors: {delta: zerosLike(delta)}}),
 }));

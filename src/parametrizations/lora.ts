@@ -63,6 +63,7 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
     lift: ({factors: {a, b}}, {factors: next}) =>
       matMul(concat([mul(sub(next.a, a), s), mul(a, s)], 1), concat([next.b, sub(next.b, b)], 0)),
     refresh: (_, given) => start(given),
+    tangent: ({factors: {a, b}}) => ({form: 'sum', left: a as Tensor2D, right: b as Tensor2D}),
   };
 });
 

@@ -9,15 +9,18 @@ import {
   reshape,
   sub,
   sum,
+  tensor2d,
   tidy,
   variable,
   zerosLike,
 } from '@tensorflow/tfjs-core';
 import * as calculus from '../calculus.js';
 import {denseGradient} from '../capture/gradient.js';
+import {orthonormalRows} from '../linalg/frame.js';
 import {through} from '../moments.js';
-import type {Fresh, Gradient, Parametrization, Transport} from '../parametrization.js';
+import type {Fresh, Gradient, Parametrization, Tangent, Transport} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
+import {dimension, expectTangent, projectOn} from '../tangent.js';
 import {mapValues, type Named} from '../tensors.js';
 
 export type LawName =
@@ -26,6 +29,7 @@ export type LawName =
   | 'adjoint'
   | 'agreement'
   | 'lift'
+  | 'tangent'
   | 'continuity'
   | 'transport'
   | 'keys and shapes'
@@ -60,6 +64,9 @@ const SHAPES = [
   [1, 7],
   [7, 1],
 ] as const;
+
+/** Numbers in a weight up to which the rank of DPhi is found by asking for all of it. */
+const SMALL = 64;
 
 /**
  * Checks a parametrization against the laws of `Parametrization`, on random weights and gradients.
@@ -136,7 +143,10 @@ class Check {
 
     this.movable(start, gradient);
     this.adjoint(state, grads, dense);
-    for (const at of [state, start]) this.agreement(at, gradient);
+    for (const at of [state, start]) {
+      this.agreement(at, gradient);
+      this.tangent(at);
+    }
     this.lift(state);
     this.precondition(state, grads, dense);
     this.refresh(state, weight, gradient);
@@ -180,10 +190,10 @@ class Check {
     this.report('movable', moving ? 0 : 1, 0, 'the pullback of a random gradient at the start');
   }
 
-  /** <G, DPhi v> by central differences, which share no code with the pullback; extrapolated, for float32. */
+  /** <G, DPhi v> by central differences, which share no code with the pullback. */
   private adjoint(state: calculus.HeldState, grads: Named, dense: Tensor2D): void {
-    const direction = mapValues(state.factors, (factor, k) => this.random(factor.shape, 'v', k));
-    const tangent = reshape(this.tangent(state, direction), [...this.shape]);
+    const direction = this.direction(state);
+    const tangent = this.slope(state, direction);
     const products = Object.entries(grads).map(([k, grad]) => sum(mul(grad, direction[k]!)));
     const right = products.reduce((total, product) => add(total, product));
     const scale = add(sum(abs(mul(dense, tangent))), 1e-6);
@@ -197,15 +207,41 @@ class Check {
     );
   }
 
-  /** DPhi v, by central differences. */
-  private tangent(state: calculus.HeldState, direction: Named): Tensor {
-    const at = (t: number) =>
-      calculus.phi(this.p, {
-        ...state,
-        factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
-      });
-    const slope = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
-    return sub(mul(slope(0.05), 4 / 3), mul(slope(0.1), 1 / 3));
+  /** The declared image of DPhi holds DPhi v for a random v, and has no dimension that the adjoint never sees. */
+  private tangent(state: calculus.HeldState): void {
+    const {p, shape} = this;
+    const declared = calculus.tangentOf(p, state);
+    if (!declared) return;
+    try {
+      expectTangent('tangent', declared, shape);
+    } catch (error) {
+      this.report('tangent', 1, 0, (error as Error).message);
+      return;
+    }
+    const moved = this.slope(state, this.direction(state));
+    this.compare(
+      'tangent',
+      projectOn(declared, moved),
+      moved,
+      moved,
+      'DPhi v against its part in tangent()',
+      20,
+    );
+    const [m, n] = shape;
+    if (m * n > SMALL) return;
+    // The rank of DPhi is that of its adjoint: a row for each matrix with a single one.
+    const rows = Array.from({length: m * n}, (_, i) => {
+      const unit = tensor2d(
+        Array.from({length: m * n}, (_, j) => (i === j ? 1 : 0)),
+        [m, n],
+      );
+      const grads = calculus.pullback(p, state, denseGradient(unit, shape));
+      return Float64Array.from(Object.values(grads).flatMap(grad => Array.from(grad.dataSync())));
+    });
+    const least = 1e-6 * Math.max(...rows.map(norm));
+    const rank = orthonormalRows(rows.filter(row => norm(row) > least)).rows.length;
+    const excess = Math.abs(dimension(declared, shape) - rank);
+    this.report('tangent', excess, 0, `dimensions of tangent() against the rank of DPhi, ${rank}`);
   }
 
   private agreement(state: calculus.HeldState, gradient: Gradient): void {
@@ -284,7 +320,7 @@ class Check {
     const {p, shape} = this;
     if (!p.transport) return;
     const moments = mapValues(state.factors, (factor, k) => this.random(factor.shape, 'moment', k));
-    const inW = reshape(this.tangent(state, moments), [...shape]) as Tensor2D;
+    const inW = this.slope(state, moments) as Tensor2D;
     const want = calculus.pullback(p, next, denseGradient(inW, shape));
     const maps = p.transport(state as never, next as never) as Record<string, Transport>;
     const got = mapValues(moments, (moment, k) => through(maps[k] ?? {}, moment));
@@ -314,6 +350,9 @@ class Check {
     const twice = calculus.pullback(p, state, gradient);
     for (const [k, grad] of Object.entries(grads)) this.same(twice[k]!, grad, `pullback of ${k}, twice`);
     this.same(calculus.phi(p, state), calculus.phi(p, state), 'Phi, twice');
+    const [once, more] = [calculus.tangentOf(p, state), calculus.tangentOf(p, state)].map(sidesOf);
+    for (const [side, tensor] of Object.entries(once!))
+      this.same(more![side]!, tensor, `tangent ${side}, twice`);
   }
 
   private compare(law: LawName, got: Tensor, want: Tensor, scale: Tensor, note: string, factor = 1): void {
@@ -327,6 +366,21 @@ class Check {
   private held(fresh: Fresh, base: Tensor2D): calculus.HeldState {
     const frozen = mapValues(fresh.frozen ?? {}, tensor => tensor.clone());
     return {factors: fresh.factors, frozen, ...(calculus.isComposed(this.p) && {base})};
+  }
+
+  private direction(state: calculus.HeldState): Named {
+    return mapValues(state.factors, (factor, k) => this.random(factor.shape, 'v', k));
+  }
+
+  /** DPhi v by central differences, extrapolated for float32. */
+  private slope(state: calculus.HeldState, direction: Named): Tensor2D {
+    const at = (t: number) =>
+      calculus.phi(this.p, {
+        ...state,
+        factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
+      });
+    const over = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
+    return reshape(sub(mul(over(0.05), 4 / 3), mul(over(0.1), 1 / 3)), [...this.shape]);
   }
 
   private weightOf(state: calculus.HeldState, base: Tensor2D): Tensor {
@@ -359,6 +413,15 @@ function differences(want: Named, got: Named): string[] {
     return a === b ? [] : [`'${k}' is [${b}], not [${a}]`];
   });
 }
+
+/** The tensors of a tangent space. */
+function sidesOf(tangent: Tangent | null): Named {
+  if (!tangent || tangent.form === 'all') return {};
+  const {left, right} = tangent;
+  return {...(left && {left}), ...(right && {right})};
+}
+
+const norm = (row: Float64Array): number => Math.hypot(...row);
 
 const largest = (tensor: Tensor): number => (tensor.size === 0 ? 0 : max(abs(tensor)).dataSync()[0]!);
 

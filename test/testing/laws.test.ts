@@ -7,6 +7,7 @@ import {
   type Gradient,
   kaiming,
   lora,
+  normal,
   type Parametrization,
   type State,
 } from '../../src/index.js';
@@ -118,6 +119,71 @@ describe('the laws catch', () => {
       } as typeof p,
       'purity',
     ],
+    [
+      'a tangent space without one side',
+      {...p, tangent: (s: State) => ({form: 'sum', left: s.factors['a'] as tf.Tensor2D})} as typeof p,
+      'tangent',
+    ],
+    [
+      'a tangent space that is a product where it is a sum',
+      {
+        ...p,
+        tangent: (s: State) => ({
+          form: 'product',
+          left: s.factors['a'] as tf.Tensor2D,
+          right: s.factors['b'] as tf.Tensor2D,
+        }),
+      } as typeof p,
+      'tangent',
+    ],
+    [
+      'a tangent space of the start, at another state',
+      {
+        ...p,
+        init: start => {
+          const {factors} = p.init(start);
+          return {factors, frozen: {first: factors.a}};
+        },
+        refresh: (s: State, given: never) => ({...p.refresh!(s as never, given), frozen: s.frozen}),
+        tangent: (s: State) => ({
+          form: 'sum',
+          left: s.frozen['first'] as tf.Tensor2D,
+          right: s.factors['b'] as tf.Tensor2D,
+        }),
+      } as typeof p,
+      'tangent',
+    ],
+    [
+      'a tangent space that is too large by one column',
+      {
+        ...p,
+        tangent: (s: State) => ({
+          form: 'sum',
+          left: tf.concat([s.factors['a'] as tf.Tensor2D, tf.ones([s.factors['a']!.shape[0]!, 1])], 1),
+          right: s.factors['b'] as tf.Tensor2D,
+        }),
+      } as typeof p,
+      'tangent',
+    ],
+    ['a tangent space of everything', {...p, tangent: () => ({form: 'all'})} as typeof p, 'tangent'],
+    [
+      'a tangent space of the wrong shape',
+      {...p, tangent: (s: State) => ({form: 'sum', left: s.factors['b'] as tf.Tensor2D})} as typeof p,
+      'tangent',
+    ],
+    ['a tangent space without sides', {...p, tangent: () => ({form: 'product'})} as typeof p, 'tangent'],
+    [
+      'a tangent space that rolls dice',
+      {
+        ...p,
+        tangent: (s: State) => ({
+          form: 'sum',
+          left: tf.matMul(s.factors['a'] as tf.Tensor2D, tf.randomNormal([2, 2])),
+          right: s.factors['b'] as tf.Tensor2D,
+        }),
+      } as typeof p,
+      'purity',
+    ],
     ['no name', {...p, name: ''}, 'keys and shapes'],
   ];
 
@@ -142,6 +208,37 @@ describe('the laws catch', () => {
   test('and pass one whose frozen part is the very tensor a factor starts at, with an automatic pullback', () => {
     const {pullback: _, ...automatic} = lora({rank: 2, init: symmetric()}) as Additive<'a' | 'b'>;
     expectLaws(automatic);
+  });
+
+  test('and pass tangent spaces of other forms: a product, one side, all where the rank suffices', () => {
+    const frozen = (shape: [number, number], seed: number) => normal(shape, seed) as tf.Tensor2D;
+    const between: Additive<'r'> = {
+      name: 'between', // W = W0 + P R Q
+      init: ({weight}) => ({
+        factors: {r: tf.zeros([2, 3])},
+        frozen: {p: frozen([weight.shape[0], 2], 1), q: frozen([3, weight.shape[1]], 2)},
+      }),
+      delta: ({factors: {r}, frozen: {p, q}}) => tf.matMul(p!, tf.matMul(r, q!)),
+      tangent: ({frozen: {p, q}}) => ({form: 'product', left: p as tf.Tensor2D, right: q as tf.Tensor2D}),
+    };
+    expectLaws(between);
+    const under: Additive<'r'> = {
+      name: 'under', // W = W0 + P R
+      init: ({weight}) => ({
+        factors: {r: tf.zeros([2, weight.shape[1]])},
+        frozen: {p: frozen([weight.shape[0], 2], 1)},
+      }),
+      delta: ({factors: {r}, frozen: {p}}) => tf.matMul(p!, r),
+      tangent: ({frozen: {p}}) => ({form: 'sum', left: p as tf.Tensor2D}),
+    };
+    expectLaws(under);
+    const asProduct: Additive<'r'> = {
+      ...under,
+      tangent: ({frozen: {p}}) => ({form: 'product', left: p as tf.Tensor2D}),
+    };
+    expectLaws(asProduct);
+    const large: Additive<'a' | 'b'> = {...(lora({rank: 12}) as typeof p), tangent: () => ({form: 'all'})};
+    expectLaws(large, {shapes: [[4, 5]]});
   });
 
   test('and pass a parametrization that composes, without a pullback of its own', () => {
