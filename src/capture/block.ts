@@ -89,7 +89,9 @@ export function sumOfBlocks(
   const isDisjoint = parts.every(({block}, i) =>
     parts.slice(i + 1).every(other => !meet(block, other.block)),
   );
-  return isDisjoint ? {...sum, norm2: () => addN(parts.map(({gradient}) => gradient.norm2()))} : sum;
+  return isDisjoint && parts.length > 1
+    ? {...sum, norm2: () => addN(parts.map(({gradient}) => gradient.norm2()))}
+    : sum;
 }
 
 const meet = (a: Block, b: Block): boolean =>

@@ -38,8 +38,8 @@ export function factoredGradient(terms: readonly Term[], shape: readonly [m: num
     rowSums: () => transposedTimes(x, sum(delta, 1, true)),
     columnSums: () => transpose(transposedTimes(delta, sum(x, 1, true))),
     norm2: () => {
-      // ||G||^2 = <x x^T, delta delta^T>, unless the Gram matrices are larger than G.
-      if (t * t > m * n) return sum(square(dense())) as Scalar;
+      // ||G||^2 = <x x^T, delta delta^T>, unless G itself takes fewer multiplications.
+      if (t * (m + n) > m * n) return sum(square(dense())) as Scalar;
       return sum(mul(timesTransposed(x, x), timesTransposed(delta, delta))) as Scalar;
     },
     dense,
