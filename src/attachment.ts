@@ -20,8 +20,6 @@ export interface Projection {
   readonly fresh: Fresh | null;
   /** dL/dtheta by factor name. */
   readonly grads: Named;
-  /** Sum of the squares of `grads`. */
-  readonly norm2: Scalar;
   /** `||G||_F^2`, asked for at the first gradient only. */
   readonly gradientNorm2: Scalar | null;
 }
@@ -93,9 +91,9 @@ export function disposeProjection(projection: Projection): void {
   dispose(tensorsOf(projection));
 }
 
-function tensorsOf({fresh, grads, norm2, gradientNorm2}: Projection): Tensor[] {
+function tensorsOf({fresh, grads, gradientNorm2}: Projection): Tensor[] {
   const named = [fresh?.factors ?? {}, fresh?.frozen ?? {}, grads].flatMap(tensors => Object.values(tensors));
-  return [...named, norm2, ...(gradientNorm2 ? [gradientNorm2] : [])];
+  return [...named, ...(gradientNorm2 ? [gradientNorm2] : [])];
 }
 
 /** A weight as error messages name it. */

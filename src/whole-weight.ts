@@ -4,7 +4,7 @@ import {type Attachment, describe, type Holding, newStore, type Projection} from
 import type {CapturedHow} from './capture/tape.js';
 import type {Gradient} from './parametrization.js';
 import type {Store, Variables} from './store.js';
-import {isEmpty, sumOfSquares, tidied} from './tensors.js';
+import {isEmpty, tidied} from './tensors.js';
 
 /** A weight that the inner optimizer moves as it is: the rule 'train'. Its one factor is the weight. */
 export class WholeWeight implements Attachment {
@@ -27,7 +27,7 @@ export class WholeWeight implements Attachment {
     return tidied(() => {
       const grads = {weight: reshape(gradient.dense(), this.weight.shape)};
       const fresh = isEmpty(this.factors) ? {factors: {}} : null;
-      return {fresh, grads, norm2: sumOfSquares(grads), gradientNorm2: null};
+      return {fresh, grads, gradientNorm2: null};
     });
   }
 
