@@ -29,8 +29,6 @@ export interface Projection {
   readonly transport: Readonly<Record<string, Transport>> | null;
   /** dL/dtheta by factor name. */
   readonly grads: Named;
-  /** Sum of the squares of `grads`. */
-  readonly norm2: Scalar;
   /** `||G||_F^2`, asked for at the first gradient only. */
   readonly gradientNorm2: Scalar | null;
   /** The gradient beside the subspace, when that is measured. */
@@ -121,7 +119,7 @@ export function disposeProjection(projection: Projection): void {
   dispose(tensorsOf(projection));
 }
 
-function tensorsOf({fresh, transport, grads, norm2, gradientNorm2, measured}: Projection): Tensor[] {
+function tensorsOf({fresh, transport, grads, gradientNorm2, measured}: Projection): Tensor[] {
   const maps = Object.values(transport ?? {}).map(({left, right}) => ({
     ...(left && {left}),
     ...(right && {right}),
@@ -134,7 +132,7 @@ function tensorsOf({fresh, transport, grads, norm2, gradientNorm2, measured}: Pr
     measured?.grads ?? {},
     measured?.tensors ?? {},
   ].flatMap(tensors => Object.values(tensors));
-  return [...named, norm2, ...(gradientNorm2 ? [gradientNorm2] : [])];
+  return [...named, ...(gradientNorm2 ? [gradientNorm2] : [])];
 }
 
 /** A weight as error messages name it. */

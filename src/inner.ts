@@ -1,5 +1,6 @@
 import type {Tensor, Variable} from '@tensorflow/tfjs-core';
 import {
+  dispose,
   keep,
   Optimizer,
   serialization,
@@ -9,8 +10,10 @@ import {
   Variable as VariableClass,
 } from '@tensorflow/tfjs-core';
 import {transported} from './moments.js';
+import {flat, packsOf, parts} from './pack.js';
 import type {Transport} from './parametrization.js';
-import {isGone, mapValues} from './tensors.js';
+import {uniqueName} from './store.js';
+import {isGone, mapValues, tidied} from './tensors.js';
 
 type NamedTensors = Exclude<Parameters<Optimizer['applyGradients']>[0], Record<string, Tensor>>;
 
@@ -41,6 +44,10 @@ export interface InnerState {
  * tfjs's optimizers keep their moments by position in the call. So a parameter gets a position once, for good, and
  * every call lists all of them in the same order, with null for those that have no gradient this time.
  *
+ * When the same parameters move in two steps in a row, small ones are packed: the optimizer is shown one variable that
+ * holds all their numbers, and keeps one moment for it. That is nobody else's business: whatever is not a step
+ * unpacks first, so that everyone else sees a slot for each position.
+ *
  * Their state is read from the instance: an own property that holds a list of `{originalName, variable}` is a list
  * of slots, one that holds a Variable is a running scalar. That is how all seven of tfjs's optimizers store it, and
  * the only way that also serves Adamax (whose getWeights throws) and Adam's running products bit for bit
@@ -48,6 +55,10 @@ export interface InnerState {
  */
 export class Inner {
   readonly parameters: (Variable | undefined)[] = [];
+  /** The entries of the slot lists while some parameters are packed. */
+  private packed: readonly Entry[] | null = null;
+  /** The parameters that moved in the last step, unless something came in between. */
+  private moved: readonly Variable[] = [];
 
   constructor(readonly optimizer: Optimizer) {
     if (!(typeof optimizer?.applyGradients === 'function' && typeof optimizer.minimize === 'function')) {
@@ -109,24 +120,41 @@ export class Inner {
 
   /** Gives a parameter its position: the one it had before, when it is restored. */
   add(parameter: Variable, position = this.parameters.length): void {
+    this.unpack();
     while (this.parameters.length <= position) this.parameters.push(undefined);
     this.parameters[position] = parameter;
   }
 
   /** One step of every parameter that has a gradient. */
   apply(gradients: ReadonlyMap<Variable, Tensor>): void {
+    this.arrange(this.parameters.filter((p): p is Variable => p !== undefined && gradients.has(p)));
+    const entries = this.entries.map(entry => entry.flatMap(i => this.parameters[i] ?? []));
     // tfjs makes a slot wherever it finds none, and wants the name of a variable for it. A position that waits for
     // a saved parameter lends itself another's name, and gives back the slot that this made.
     const lent = [...gradients.keys()][0]!.name;
-    const named = Array.from(this.parameters, parameter => ({
-      name: parameter?.name ?? lent,
-      tensor: (parameter && gradients.get(parameter)) ?? null,
-    }));
     const before = mapValues(this.slotLists(), slots => [...slots]);
-    this.optimizer.applyGradients(named as unknown as NamedTensors);
+    const packs = new Map<number, Variable>();
+    try {
+      tidy(() => {
+        const named = entries.map((entry, at) => {
+          const [first] = entry;
+          if (entry.length < 2)
+            return {name: first?.name ?? lent, tensor: (first && gradients.get(first)) ?? null};
+          const pack = newVariable(flat(entry));
+          packs.set(at, pack);
+          return {name: pack.name, tensor: flat(entry.map(parameter => gradients.get(parameter)!))};
+        });
+        this.optimizer.applyGradients(named as unknown as NamedTensors);
+        for (const [at, pack] of packs) {
+          parts(pack, entries[at]!).forEach((part, i) => entries[at]![i]!.assign(part));
+        }
+      });
+    } finally {
+      dispose([...packs.values()]);
+    }
     for (const [key, slots] of Object.entries(this.slotLists())) {
-      this.parameters.forEach((parameter, i) => {
-        if (parameter || before[key]?.[i] || !slots[i]) return;
+      entries.forEach((entry, i) => {
+        if (entry.length > 0 || before[key]?.[i] || !slots[i]) return;
         slots[i].variable.dispose();
         delete slots[i];
       });
@@ -135,18 +163,21 @@ export class Inner {
 
   /** Forgets the moments of these parameters; the running scalars too, when these are all there are. */
   reset(parameters: ReadonlySet<Variable>): void {
-    const positions = this.parameters.flatMap((p, i) => (p && parameters.has(p) ? [i] : []));
+    const isMeant = (i: number) => this.parameters[i] !== undefined && parameters.has(this.parameters[i]);
+    if (this.packed?.some(entry => entry.some(isMeant) && !entry.every(isMeant))) this.unpack();
+    const meant = this.entries.flatMap((entry, at) => (entry.every(isMeant) ? [at] : []));
     for (const slots of Object.values(this.slotLists())) {
-      for (const i of positions) {
-        slots[i]?.variable.dispose();
-        delete slots[i]; // tfjs makes a slot it does not find
+      for (const at of meant) {
+        slots[at]?.variable.dispose();
+        delete slots[at]; // tfjs makes a slot it does not find
       }
     }
-    if (positions.length === this.parameters.length) this.resetScalars();
+    if (this.parameters.every((_, i) => isMeant(i))) this.resetScalars();
   }
 
   /** Takes the moments of a parameter over into new coordinates. */
   transport(parameter: Variable, transport: Transport): void {
+    this.unpack();
     const i = this.parameters.indexOf(parameter);
     const lists = Object.entries(this.slotLists()).filter(([, slots]) => slots[i]);
     tidy(() => {
@@ -172,6 +203,8 @@ export class Inner {
       slots.length = 0;
     }
     this.parameters.length = 0;
+    this.packed = null;
+    this.moved = [];
     (this.optimizer as unknown as {iterations_: number}).iterations_ = 0;
     this.resetScalars();
   }
@@ -189,6 +222,7 @@ export class Inner {
   drop(parameter: Variable): void {
     const i = this.parameters.indexOf(parameter);
     if (i < 0) return;
+    this.unpack();
     for (const slots of Object.values(this.slotLists())) {
       slots[i]?.variable.dispose();
       delete slots[i];
@@ -196,8 +230,9 @@ export class Inner {
     this.parameters[i] = undefined;
   }
 
-  /** Live tensors: copy what you keep. */
+  /** Live tensors, until the step after next: copy what you keep. */
   state(): InnerState {
+    this.unpack();
     if (this.optimizer.iterations > 0 && this.tensors().length === 0 && this.className !== 'SGD') {
       const own = this.optimizer.getWeights !== Optimizer.prototype.getWeights;
       if (own) {
@@ -234,17 +269,19 @@ export class Inner {
     const scalars = this.scalars();
     for (const [key, tensor] of Object.entries(state.scalars)) scalars[key]?.assign(tensor as never);
     this.expect(state);
+    this.unpack();
     const lists = this.slotLists();
     for (const [key, tensor] of Object.entries(state.slots)) {
       const [list, position] = key.split('/') as [string, string];
       const slots = lists[list]!;
       slots[Number(position)]?.variable.dispose();
-      slots[Number(position)] = {originalName: key, variable: variable(tensor, false)};
+      slots[Number(position)] = {originalName: key, variable: newVariable(tensor)};
     }
   }
 
   /** Bytes of the moments of one parameter. */
   bytesOf(parameter: Variable): number {
+    this.unpack();
     const i = this.parameters.indexOf(parameter);
     return Object.values(this.slotLists()).reduce(
       (sum, slots) => sum + 4 * (slots[i]?.variable.size ?? 0),
@@ -264,6 +301,99 @@ export class Inner {
     // Twice would be once too often: it frees the data of tensors that share it.
     if (!all.some(isGone)) this.optimizer.dispose();
     for (const tensor of all) if (!tensor.isDisposed && !isGone(tensor)) tensor.dispose();
+  }
+
+  /** The positions that each entry of the slot lists is for: one, or several that are packed. */
+  private get entries(): readonly Entry[] {
+    return this.packed ?? Array.from(this.parameters, (_, i) => [i]);
+  }
+
+  /** Packs what moved together in the last step too, or has no moments yet. */
+  private arrange(moving: readonly Variable[]): void {
+    const positions = new Map(this.parameters.map((parameter, i) => [parameter, i]));
+    const isDue = areSame(moving, this.moved) || this.areNew(moving);
+    const packs = isDue ? packsOf(this.optimizer, moving) : [];
+    const wanted = packs.map(pack => pack.map(parameter => positions.get(parameter)!));
+    const isPacked = ({length}: Entry) => length > 1;
+    if (!areSame(wanted.map(String), (this.packed ?? []).filter(isPacked).map(String))) {
+      this.unpack();
+      this.pack(wanted);
+    }
+    this.moved = moving;
+  }
+
+  private areNew(parameters: readonly Variable[]): boolean {
+    const all = new Set<Variable | undefined>(parameters);
+    const lists = Object.values(this.slotLists());
+    return this.entries.every(
+      (entry, at) => !lists.some(slots => slots[at]) || !entry.some(i => all.has(this.parameters[i])),
+    );
+  }
+
+  private pack(packs: readonly Entry[]): void {
+    const lists = Object.values(this.slotLists());
+    // A pack has all its moments or none: where a few are missing, tfjs makes them first, one by one.
+    const isEven = (pack: Entry) =>
+      lists.every(slots => pack.every(i => slots[i]) || !pack.some(i => slots[i]));
+    if (packs.length === 0 || !packs.every(isEven)) return;
+    const packed = new Set(packs.flat());
+    const others = this.entries.filter(([i]) => !packed.has(i!));
+    const layout = [...packs, ...others];
+    this.rewrite(slots =>
+      layout.map(([i, ...more]) => {
+        const slot = slots[i!];
+        return slot && more.length > 0 ? flat([i!, ...more].map(j => slots[j]!.variable)) : slot;
+      }),
+    );
+    this.packed = layout;
+  }
+
+  /** Gives each position its own slot again. */
+  private unpack(): void {
+    this.moved = [];
+    const {packed} = this;
+    if (!packed) return;
+    this.rewrite(slots => {
+      const own: (Slot | Tensor | undefined)[] = Array.from(this.parameters, () => undefined);
+      packed.forEach((entry, at) => {
+        const slot = slots[at];
+        if (entry.length === 1) own[entry[0]!] = slot;
+        else if (slot && !isGone(slot.variable)) {
+          parts(
+            slot.variable,
+            entry.map(i => this.parameters[i]!),
+          ).forEach((part, j) => (own[entry[j]!] = part));
+        }
+      });
+      return own;
+    });
+    this.packed = null;
+  }
+
+  /** Writes all slot lists anew: of slots there are, and of tensors that become slots. All or nothing. */
+  private rewrite(change: (slots: readonly Slot[]) => readonly (Slot | Tensor | undefined)[]): void {
+    const lists = this.slotLists();
+    const made: Variable[] = [];
+    const slotOf = (tensor: Tensor, key: string, at: number): Slot => {
+      made.push(newVariable(tensor));
+      return {originalName: `${key}/${at}`, variable: made.at(-1)!};
+    };
+    try {
+      const next = tidied(() =>
+        mapValues(lists, (slots, key) =>
+          change(slots).map((entry, at) => (entry instanceof TensorClass ? slotOf(entry, key, at) : entry)),
+        ),
+      );
+      for (const [key, slots] of Object.entries(lists)) {
+        const [before, after] = [[...slots], next[key]!];
+        slots.length = 0;
+        after.forEach((slot, at) => slot && (slots[at] = slot)); // a hole is a slot that tfjs makes
+        for (const slot of before) if (slot && !after.includes(slot)) slot.variable.dispose();
+      }
+    } catch (error) {
+      dispose(made);
+      throw error;
+    }
   }
 
   private slotLists(): Record<string, Slot[]> {
@@ -287,6 +417,15 @@ export class Inner {
     );
   }
 }
+
+/** Positions that share an entry of the slot lists. */
+type Entry = readonly number[];
+
+/** Named by us, so that the names tfjs counts for others do not depend on what is packed when. */
+const newVariable = (tensor: Tensor) => variable(tensor, false, uniqueName('tfjs-lora/inner'));
+
+const areSame = (a: readonly unknown[], b: readonly unknown[]) =>
+  a.length === b.length && a.every((value, i) => value === b[i]);
 
 /** Optimizers that a wrapper works with. */
 const owned = new WeakSet<Optimizer>();

@@ -10,32 +10,32 @@ export type Projected = ReadonlyMap<Attachment, Projection>;
 /**
  * The weights whose projected gradients hold NaN or infinity, or numbers so large that their squares overflow:
  * those would stay in Adam's second moment for good. With `clipped`, finite ones of any size are fine.
- * Reads one small tensor, and more only in doubt.
+ * Reads one number for all of them, and looks at each only in doubt.
  */
 export function findUnusable(
   projected: Projected,
   clipped: boolean,
 ): {weight: Variable; isFinite: boolean}[] {
-  const entries = [...projected];
-  const norms = read(entries.map(([, {norm2}]) => norm2));
+  const entries = [...projected].map(([{weight}, {grads}]) => ({weight, grads: Object.values(grads)}));
+  if (haveFiniteSquares(entries.flatMap(({grads}) => grads))) return [];
+  const norms = read(() => entries.map(({grads}) => sumOfSquares(grads)));
   return entries
     .filter((_, i) => !Number.isFinite(norms[i]))
-    .map(([{weight}, {grads}]) => ({weight, isFinite: areFinite(Object.values(grads))}))
+    .map(({weight, grads}) => ({weight, isFinite: areFinite(grads)}))
     .filter(({isFinite}) => !(clipped && isFinite));
 }
 
 /** Whether these tensors are all finite: one small read, more in doubt. */
 export function areAllFinite(variables: readonly Tensor[]): boolean {
-  const norm2 = tidy(() => sumOfSquares(Object.fromEntries(variables.map((v, i) => [i, v]))));
-  const [value] = read([norm2]);
-  norm2.dispose();
-  return Number.isFinite(value) || areFinite(variables);
+  return haveFiniteSquares(variables) || areFinite(variables);
 }
 
 /** Throws when a weight attached by this step could never move. */
 export function expectMovable(projected: Projected): void {
   const entries = [...projected].filter(([, {gradientNorm2}]) => gradientNorm2);
-  const values = read(entries.flatMap(([, {norm2, gradientNorm2}]) => [norm2, gradientNorm2!]));
+  const values = read(() =>
+    entries.flatMap(([, {grads, gradientNorm2}]) => [sumOfSquares(Object.values(grads)), gradientNorm2!]),
+  );
   entries.forEach(([attachment, projection], i) => {
     // One gradient may well miss the factors (an embedding whose trained rows are not in the batch): ask another.
     if (values[2 * i] !== 0 || values[2 * i + 1] === 0 || !attachment.isDead(projection)) return;
@@ -70,10 +70,16 @@ function areFinite(tensors: readonly Tensor[]): boolean {
   });
 }
 
-function read(scalars: readonly Scalar[]): Float32Array {
-  if (scalars.length === 0) return new Float32Array();
-  const stacked = tidy(() => stack([...scalars]));
-  const values = stacked.dataSync() as Float32Array;
-  stacked.dispose();
+const haveFiniteSquares = (tensors: readonly Tensor[]): boolean =>
+  Number.isFinite(read(() => [sumOfSquares(tensors)])[0]);
+
+function read(compute: () => readonly Scalar[]): Float32Array {
+  const result = tidy(() => {
+    const scalars = compute();
+    return scalars.length > 1 ? stack([...scalars]) : scalars[0]?.clone();
+  });
+  if (!result) return new Float32Array();
+  const values = result.dataSync() as Float32Array;
+  result.dispose();
   return values;
 }

@@ -397,7 +397,7 @@ export class ProjectedOptimizer extends Optimizer {
     return this.measurements.rows();
   }
 
-  /** The state as tfjs saves it: factors, frozen parts, moments, counters. The tensors are live. */
+  /** The state as tfjs saves it: factors, frozen parts, moments, counters. Live tensors, until the step after next. */
   override async getWeights(): Promise<NamedTensors> {
     this.expectAlive();
     const {iterations: steps, pending} = this;

@@ -81,7 +81,6 @@ export class ParametrizedWeight implements Attachment {
         fresh,
         transport,
         grads: clones(grads),
-        norm2: sumOfSquares(grads),
         gradientNorm2: isNew ? gradient.norm2() : null,
         measured,
       };
@@ -93,7 +92,8 @@ export class ParametrizedWeight implements Attachment {
     const [m, n] = this.shape;
     const norm2 = tidy(() => {
       const any = denseGradient(normal([m, n], splitSeed(this.holding.seed, this.name, 'any')), [m, n]);
-      return sumOfSquares(calculus.pullback(this.parametrization, this.stateOf(fresh), any)).dataSync()[0]!;
+      const grads = calculus.pullback(this.parametrization, this.stateOf(fresh), any);
+      return sumOfSquares(Object.values(grads)).dataSync()[0]!;
     });
     return norm2 === 0;
   }

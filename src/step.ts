@@ -17,6 +17,7 @@ import {
 import type {Attachment} from './attachment.js';
 import type {Inners} from './inners.js';
 import {areAllFinite, canRead} from './inspect.js';
+import {joined} from './pack.js';
 import {expectRate} from './schedule.js';
 import type {Settings} from './settings.js';
 import type {Named} from './tensors.js';
@@ -64,7 +65,7 @@ export function stepFactors(
 /** Scales all gradients so that their joint norm is at most `clipNorm`; safe where its square would overflow. */
 function clip(gradients: ReadonlyMap<Variable, Tensor>, clipNorm: number): ReadonlyMap<Variable, Tensor> {
   const all = [...gradients.values()];
-  const largest = maximum(max(stack(all.map(gradient => max(abs(gradient))))), 1e-30);
+  const largest = maximum(max(stack(joined(all).map(gradient => max(abs(gradient))))), 1e-30);
   const norm = mul(largest, sqrt(addN(all.map(gradient => sum(square(div(gradient, largest)))))));
   const scale = minimum(1, div(clipNorm, norm));
   return new Map([...gradients].map(([factor, gradient]) => [factor, mul(gradient, scale)]));

@@ -62,7 +62,8 @@ export class Store {
 
 const NOTHING: Variables = Object.freeze({});
 
-function uniqueName(name: string): string {
+/** A name that no variable has yet. */
+export function uniqueName(name: string): string {
   const taken = engine().registeredVariables;
   let unique = name;
   for (let i = 1; unique in taken; i++) unique = `${name}_${i}`;

@@ -16,7 +16,7 @@ import * as calculus from './calculus.js';
 import {canRead, type Projected} from './inspect.js';
 import type {Gradient, Parametrization, Tangent} from './parametrization.js';
 import {caughtNorm2, drift, expectTangent, within} from './tangent.js';
-import {isGone, mapValues, type Named} from './tensors.js';
+import {isGone, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
 
 /** What one step did to one weight. G: its last gradient before the step. */
 export interface TelemetryRow {
@@ -121,10 +121,20 @@ export class Telemetry {
 
   /** Takes note of gradients that are to move something; the last one of each weight counts. */
   gather(projected: Projected): void {
-    for (const [attachment, {measured, grads, norm2}] of projected) {
-      const {form, ...found} = measured ?? {form: 'all' as const, grads, tensors: {norm2}};
+    for (const [attachment, {measured, grads}] of projected) {
       release(this.gathered.get(attachment));
-      this.gathered.set(attachment, {form, grads: kept(found.grads), tensors: kept(found.tensors)});
+      this.gathered.set(
+        attachment,
+        tidied(() => {
+          const whole = () => ({
+            form: 'all' as const,
+            grads,
+            tensors: {norm2: sumOfSquares(Object.values(grads))},
+          });
+          const {form, ...found} = measured ?? whole();
+          return {form, grads: kept(found.grads), tensors: kept(found.tensors)};
+        }),
+      );
     }
   }
 

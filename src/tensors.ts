@@ -1,5 +1,6 @@
 import type {Scalar, Tensor, TensorContainer} from '@tensorflow/tfjs-core';
 import {addN, engine, mul, reshape, square, sum, tidy, Variable} from '@tensorflow/tfjs-core';
+import {joined} from './pack.js';
 
 /** Tensors by name. */
 export type Named = Readonly<Record<string, Tensor>>;
@@ -32,8 +33,11 @@ export function reshaped(tensor: Tensor, shape: number[]): Tensor {
 export const clones = (tensors: Named): Record<string, Tensor> =>
   mapValues(tensors, tensor => tensor.clone());
 
-export const sumOfSquares = (tensors: Named): Scalar =>
-  addN(Object.values(tensors).map(tensor => sum(square(tensor)))) as Scalar;
+/** Sum of the squares of all their numbers, in few launches where the tensors are small. */
+export function sumOfSquares(tensors: readonly Tensor[]): Scalar {
+  const sums = joined(tensors).map(tensor => sum(square(tensor)) as Scalar);
+  return sums.length === 1 ? sums[0]! : (addN(sums) as Scalar);
+}
 
 /** Whether a variable was disposed: `isDisposed` stays false after `tf.disposeVariables()`. */
 export function isGone(tensor: Tensor): boolean {

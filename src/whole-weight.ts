@@ -5,7 +5,7 @@ import type {CapturedHow} from './capture/tape.js';
 import type {Gradient} from './parametrization.js';
 import {never} from './schedule.js';
 import type {Store, Variables} from './store.js';
-import {isEmpty, type Named, sumOfSquares, tidied} from './tensors.js';
+import {isEmpty, type Named, tidied} from './tensors.js';
 
 /** A weight that the inner optimizer moves as it is: the rule 'train'. Its one factor is the weight. */
 export class WholeWeight implements Attachment {
@@ -31,7 +31,7 @@ export class WholeWeight implements Attachment {
     return tidied(() => {
       const grads = {weight: reshape(gradient.dense(), this.weight.shape)};
       const fresh = isEmpty(this.factors) ? {factors: {}} : null;
-      return {fresh, transport: null, grads, norm2: sumOfSquares(grads), gradientNorm2: null};
+      return {fresh, transport: null, grads, gradientNorm2: null};
     });
   }
 

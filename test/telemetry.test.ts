@@ -524,7 +524,7 @@ describe.each(['cpu', 'wasm'])('telemetry on %s', backend => {
       if (step === 3) expect(row.drift).toBeNull();
       else expect(row.drift).toBe(drift);
     }
-    await whole.setWeights(saved);
+    await whole.setWeights(await whole.getWeights());
     expect(whole.telemetry()).toEqual([]);
     whole.dispose();
     resumed.dispose();

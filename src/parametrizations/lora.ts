@@ -34,6 +34,8 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
   }
   const s = rankStabilised ? alpha / Math.sqrt(rank) : alpha / rank;
 
+  const scaled = (tensor: Tensor): Tensor => (s === 1 ? tensor : mul(tensor, s));
+
   const start = (given: Start) => {
     const {a, b} = init({...given, rank});
     const [m, n] = given.weight.shape;
@@ -53,15 +55,15 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
     init: start,
     delta: ({factors: {a, b}, frozen: {a0, b0}}) => {
       const product = matMul(a, b);
-      return mul(a0 && b0 ? sub(product, matMul(a0, b0)) : product, s);
+      return scaled(a0 && b0 ? sub(product, matMul(a0, b0)) : product);
     },
     pullback: ({factors: {a, b}}, gradient) => ({
-      a: mul(gradient.rightMul(transpose(b) as Tensor2D), s),
-      b: mul(gradient.leftMul(a as Tensor2D), s),
+      a: scaled(gradient.rightMul(transpose(b) as Tensor2D)),
+      b: scaled(gradient.leftMul(a as Tensor2D)),
     }),
     // A'B' - AB = (A' - A) B' + A (B' - B): one product of inner size 2r, and no digits lost to a difference.
     lift: ({factors: {a, b}}, {factors: next}) =>
-      matMul(concat([mul(sub(next.a, a), s), mul(a, s)], 1), concat([next.b, sub(next.b, b)], 0)),
+      matMul(scaled(concat([sub(next.a, a), a], 1)), concat([next.b, sub(next.b, b)], 0)),
     refresh: (_, given) => start(given),
     tangent: ({factors: {a, b}}) => ({form: 'sum', left: a as Tensor2D, right: b as Tensor2D}),
   };
