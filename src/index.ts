@@ -9,7 +9,8 @@ export {type Attached, projected, ProjectedOptimizer} from './optimizer.js';
 export type {InnerSource} from './inners.js';
 export type {HostGradients} from './capture/dense.js';
 export type {NamedTensors} from './checkpoint.js';
-export type {Moments, ProjectedOptions} from './settings.js';
+export type {Moments} from './moments.js';
+export type {ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
 export type {Explainable, Explained, Printer} from './explain.js';
 
@@ -20,9 +21,12 @@ export type {
   Fresh,
   Gradient,
   Members,
+  Observation,
   Parametrization,
+  Renewal,
   Start,
   State,
+  Transport,
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
