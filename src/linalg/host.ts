@@ -5,14 +5,17 @@ import {Matrix} from 'ml-matrix';
 // Small dense problems are solved on the host in float64: the same numbers on every backend, and no float32 rounding
 // in what decides about directions.
 
-/** A tensor read to the host, in float64. Throws when an entry is not finite; `what` names the matrix in the error. */
+/** A matrix that cannot be decomposed, because an entry is NaN or infinite. */
+export class NotFiniteError extends Error {}
+
+/** A tensor read to the host, in float64. Throws a `NotFiniteError` when an entry is not finite; `what` names the matrix in it. */
 export function toHost(tensor: Tensor2D, what = 'the matrix'): Matrix {
   const [rows, columns] = tensor.shape;
   const values = tensor.dataSync();
   const bad = values.findIndex((value: number) => !Number.isFinite(value));
   if (bad >= 0) {
     const place = `[${Math.floor(bad / columns)}, ${bad % columns}]`;
-    throw new Error(
+    throw new NotFiniteError(
       `${what} has an entry that is not finite: ${values[bad]} at ${place} of [${rows}, ${columns}]`,
     );
   }
@@ -63,7 +66,8 @@ export function scaled(a: Matrix): {matrix: Matrix; size: number} {
   for (let i = 0; i < a.rows; i++) {
     for (let j = 0; j < a.columns; j++) {
       const value = Math.abs(a.get(i, j));
-      if (!Number.isFinite(value)) throw new Error(`the matrix has an entry that is not finite: ${value}`);
+      if (!Number.isFinite(value))
+        throw new NotFiniteError(`the matrix has an entry that is not finite: ${value}`);
       largest = Math.max(largest, value);
     }
   }
