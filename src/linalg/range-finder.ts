@@ -90,8 +90,11 @@ function iterated(operator: Operator, width: number, iterations: number, seed: n
     const z = orthonormalized(left(q).transpose(), splitSeed(seed, 'right', i));
     q = orthonormalized(right(fromHost(z)), splitSeed(seed, 'left', i));
   }
-  const {u, s, v} = hostSvd(left(q));
-  return {u: q.mmul(u), s, v};
+  // Q^T G = (P R)^T with an orthonormal P: what is left to decompose is square and small.
+  const image = left(q).transpose();
+  const p = orthonormalized(image, splitSeed(seed, 'last'));
+  const {u, s, v} = hostSvd(image.transpose().mmul(p));
+  return {u: q.mmul(u), s, v: p.mmul(v)};
 }
 
 const WHAT = 'topSingular: a product with the matrix';

@@ -5,6 +5,9 @@ import {beforeAll, describe, expect} from 'vitest';
 import {normal, splitSeed} from '../../src/random.js';
 import {values} from '../helpers.js';
 
+// The same cases each time.
+fc.configureGlobal({seed: 1});
+
 /** The same tests on both backends. */
 export function onBackends(name: string, tests: (backend: string) => void): void {
   describe.each(['cpu', 'wasm'])(`${name} on %s`, backend => {
