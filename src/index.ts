@@ -33,10 +33,16 @@ export type {
 export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 
-export type {Initializer} from './init/initializer.js';
+export type {Initializer, InitializerObservation, InitializerStart} from './init/initializer.js';
+export type {GradientOptions} from './init/directions.js';
+export {eva, type EvaOptions} from './init/eva.js';
 export {gaussian} from './init/gaussian.js';
 export {kaiming} from './init/kaiming.js';
+export {loraGA, type LoraGAEnergy, type LoraGAOptions} from './init/lora-ga.js';
+export {loraOne, type LoraOneOptions} from './init/lora-one.js';
+export {olora} from './init/olora.js';
 export {orthogonal} from './init/orthogonal.js';
+export {pissa, type PissaOptions} from './init/pissa.js';
 export {symmetric} from './init/symmetric.js';
 
 export {

@@ -6,6 +6,8 @@ export * from './parametrization.js';
 export * from './full.js';
 export * from './lora.js';
 export * from './telemetry.js';
+export * from './lora-ga.js';
+export * from './starts.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';
