@@ -90,6 +90,69 @@ describe.each(backends)('eva on %s', backend => {
     const {a} = eva()({weight, gradient: knowing(tf.fill([20, 30], NaN), 5), rank: 2, seed: 3});
     expect(values(a!).every(Number.isNaN)).toBe(true);
   });
+
+  /** A convolution, an embedding's sum beside it and a dense layer, on one fixed batch. */
+  const problem = () => {
+    const [image, ids] = [
+      tf.randomNormal([6, 8, 8, 3], 0, 1, 'float32', 1),
+      tf.tensor1d([1, 4, 4, 0, 7, 2], 'int32'),
+    ];
+    const named = (shape: number[], name: string, seed: number) =>
+      tf.variable(tf.randomNormal(shape, 0, 0.3, 'float32', seed), true, `eva-${backend}-${name}`);
+    const weights = [named([3, 3, 3, 8], 'conv', 2), named([8, 8], 'table', 3), named([8, 4], 'dense', 4)];
+    const loss = () => {
+      const [conv, table, dense] = weights as [tf.Variable, tf.Variable, tf.Variable];
+      const features = tf.mean(
+        tf.relu(tf.conv2d(image as tf.Tensor4D, conv as tf.Tensor4D, 2, 'same')),
+        [1, 2],
+      );
+      const y = tf.matMul(tf.add(features, tf.gather(table, ids)), dense as unknown as tf.Tensor2D);
+      return tf.mean(tf.square(tf.sub(y, 1))) as tf.Scalar;
+    };
+    return {weights, loss, image};
+  };
+  const build = () =>
+    projected(tf.train.adam(0.02, 0.9, 0.999, 1e-7), lora({rank: 3, init: eva()}), {targets: () => true});
+
+  test('trains convolutions, embeddings and dense layers; k steps + save + load + the rest = all of them', async () => {
+    const {weights, loss} = problem();
+    const begun = weights.map(w => w.clone());
+    const run = (optimizer: tf.Optimizer, steps: number) =>
+      Array.from({length: steps}, () => optimizer.minimize(loss, true, weights)!.dataSync()[0]!);
+    const losses = run(build(), 8);
+    expect(losses[7]!).toBeLessThan(0.7 * losses[0]!);
+    const wanted = weights.map(values);
+    weights.forEach((w, i) => w.assign(begun[i]!));
+    const [first, second] = [build(), build()];
+    run(first, 3);
+    await second.setWeights(await first.getWeights());
+    run(second, 5);
+    expect(weights.map(values)).toEqual(wanted);
+    tf.dispose(weights);
+  });
+
+  test('a convolution: its patches are inputs like any other', () => {
+    const {weights, loss, image} = problem();
+    const optimizer = build();
+    optimizer.minimize(loss, false, weights);
+    const {a} = optimizer.factors(weights[0]!);
+    const cells = tf.unstack(image, 0).flatMap(one => {
+      const padded = tf.pad(one, [
+        [0, 1],
+        [0, 1],
+        [0, 0],
+      ]);
+      return [0, 2, 4, 6].flatMap(i =>
+        [0, 2, 4, 6].map(j => tf.slice(padded, [i, j, 0], [3, 3, 3]).flatten()),
+      );
+    });
+    const patches = tf.stack(cells) as tf.Tensor2D;
+    const held = values(tf.sum(tf.square(tf.matMul(patches, a! as unknown as tf.Tensor2D))))[0]!;
+    const best = reference.singularValues(fromTensor(patches)).slice(0, 3);
+    // One step has moved a by no more than its rate.
+    expect(held / best.reduce((sum, s) => sum + s * s, 0)).toBeGreaterThan(0.85);
+    tf.dispose(weights);
+  });
 });
 
 test('options are checked', () => {
