@@ -52,16 +52,27 @@ const seriesStyle = (i: number) => {
   return `stroke="var(--series${i % colours})" stroke-width="2.25"${pattern}`;
 };
 
+/** Where losses are cut off, so that one training that diverges leaves the others legible: guessing is worth 8. */
+const ceiling = 9;
+
 /** The mean of the ten around each step, a line for each training. */
 export function curvesChart(series: readonly Series[]): string {
-  const means = series.map(({loss}) => centeredMean(loss));
+  const cut = (bits: number) => (bits <= ceiling ? bits : ceiling);
+  const isCut = series.some(({loss}) => loss.some(bits => cut(bits) !== bits));
+  const means = series.map(({loss}) => centeredMean(loss.map(cut)));
   const steps = Math.max(1, ...means.map(mean => mean.length));
-  const {axes, points} = lossAxes(400, means.flat(), steps, 'training loss, mean of ten steps, by method');
+  const values = means.flat();
+  const {axes, points} = lossAxes(
+    400,
+    values.length > 0 ? values : [0],
+    steps,
+    'training loss, mean of ten steps, by method',
+  );
   return `${axes}
 ${means.map((mean, i) => `<polyline points="${points(mean)}" fill="none" ${seriesStyle(i)}/>`).join('\n')}
 </svg>
 ${legend(series.map(({name}, i) => ({style: seriesStyle(i), name})))}
-<p class="legend">Each line is the mean of the ten steps around each.</p>`;
+<p class="legend">Each line is the mean of the ten steps around each.${isCut ? ` Losses above ${ceiling} count as ${ceiling}.` : ''}</p>`;
 }
 
 /** Axes for losses by step, the picture still open; `points` places a line in it. */
@@ -101,7 +112,7 @@ export interface Panel {
 export function dotChart(panels: readonly Panel[]): string {
   const names = panels[0]!.dots.map(({name}) => name);
   const row = 28;
-  const [top, left, gap] = [34, 150, 44];
+  const [top, left, gap] = [34, 184, 40];
   const bottom = top + names.length * row;
   const each = (width - left - margin.right - gap * (panels.length - 1)) / panels.length;
   const y = (i: number) => top + (i + 0.5) * row;
