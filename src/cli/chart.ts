@@ -112,7 +112,7 @@ export interface Panel {
 export function dotChart(panels: readonly Panel[]): string {
   const names = panels[0]!.dots.map(({name}) => name);
   const row = 28;
-  const [top, left, gap] = [34, 184, 40];
+  const [top, left, gap] = [34, 200, 52];
   const bottom = top + names.length * row;
   const each = (width - left - margin.right - gap * (panels.length - 1)) / panels.length;
   const y = (i: number) => top + (i + 0.5) * row;

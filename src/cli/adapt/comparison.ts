@@ -129,7 +129,7 @@ function ratesTable(methods: Trial[]): string[][][] {
   const tried = methods.map(trial =>
     [{lr: trial.lr, target: trial.after?.target ?? null}, ...trial.others]
       .sort((a, b) => a.lr - b.lr)
-      .map(({lr, target}) => `${lr}: ${target === null || isDiverged(target) ? 'no' : target.toFixed(3)}`),
+      .map(({lr, target}) => `${lr}: ${target === null || isDiverged(target) ? '-' : target.toFixed(3)}`),
   );
   const most = Math.max(...tried.map(cells => cells.length));
   return [

@@ -204,7 +204,7 @@ test('rates that were tried have a table of their own, in their order', () => {
     {lr: 0.00005, target: null},
   ];
   const rows = comparisonTables({...comparison, methods: [{...trial, others}]})[2]!;
-  expect(rows[1]).toEqual(['LoRA', '0.00005: no', '0.0005: 2.250', '0.005: 2.500']);
+  expect(rows[1]).toEqual(['LoRA', '0.00005: -', '0.0005: 2.250', '0.005: 2.500']);
 });
 
 test('the page escapes what the model wrote', () => {

@@ -106,14 +106,19 @@ test('a method that chooses its subspace anew is among them', async () => {
   model.dispose();
 });
 
-test('every parametrization and start of the library is a method', () => {
+test('every parametrization of the library, and every start of LoRA, is a method', () => {
   const read = (path: string) =>
     readFileSync(fileURLToPath(new URL(`../../../src/${path}`, import.meta.url)), 'utf8');
-  const exported = [...read('index.ts').matchAll(/export \{([^}]*)\} from '\.\/(?:parametrizations|init)\//g)]
+  const isStart = (file: string) => read(file).includes("from './initializer.js'");
+  const exported = [...read('index.ts').matchAll(/export \{([^}]*)\} from '\.\/(\w+\/[\w-]+)\.js'/g)]
+    .filter(
+      ([, , file]) =>
+        file!.startsWith('parametrizations/') || (file!.startsWith('init/') && isStart(`${file}.ts`)),
+    )
     .flatMap(([, names]) => names!.split(','))
     .map(name => name.trim())
     .filter(name => name !== '' && !name.startsWith('type '));
-  expect(exported).toContain('lora');
+  for (const name of ['lora', 'full', 'gaussian']) expect(exported).toContain(name);
   const registry = read('cli/adapt/methods.ts');
   // The start that lora has without being told.
   const implied = ['kaiming'];
