@@ -1,102 +1,73 @@
-/** `tfjs-lora adapt`: the shipped language model learns another text through LoRA. */
+/** `tfjs-lora adapt`: the shipped language model learns another text through LoRA, or another method. */
 import {join} from 'node:path';
-import * as tf from '@tensorflow/tfjs';
-import {encodeAdapter} from '../adapter/adapter.js';
+import type * as tf from '@tensorflow/tfjs';
 import type {ProjectedOptimizer} from '../index.js';
-import {buildOptimizer} from './adapt/optimizer.js';
-import {adaptHelp, type Options, readOptions, textName} from './adapt/options.js';
+import {compare} from './adapt/compare.js';
+import {Ground} from './adapt/ground.js';
+import {type Kept, keepWhatWasLearned} from './adapt/keep.js';
+import {methodOf} from './adapt/method-names.js';
+import {buildOptimizer, countParameters} from './adapt/optimizer.js';
+import {type Options, readOptions, textName} from './adapt/options.js';
 import {isDiverged, type Result} from './adapt/result.js';
-import {describeLora, generateLine, resultPage, resultText, type Setting} from './adapt/show.js';
-import {promptFrom, type Snapshot, takeSnapshot} from './adapt/snapshot.js';
-import {type Backend, chooseBackend} from './backend.js';
+import {describeMethod, generateLine, resultPage, resultText, type Setting} from './adapt/show.js';
+import type {Snapshot} from './adapt/snapshot.js';
 import {type Adaptation, adaptation} from './byte-lm/adaptation.js';
-import {
-  type Corpus,
-  declarationsCorpus,
-  englishCorpus,
-  leastEnglishBytes,
-  textCorpus,
-} from './byte-lm/corpus.js';
 import {expectWritable, loadModel, runFiles, runFolder, writeFiles} from './files.js';
 import {Interruption} from './interruption.js';
-import {modelBytes, modelFolder, version} from './package.js';
+import {modelBytes, modelFolder} from './package.js';
 import {progressLine} from './progress.js';
 import {count, percent} from './table.js';
 
 /**
- * Runs `tfjs-lora adapt`; with `--help` it prints the help.
+ * Runs `tfjs-lora adapt`; with `--help` it prints the help, with `--compare` it runs several methods.
  * @returns the exit code: 0, 1 when the training diverged, or that of the signal that ended it
  */
 export async function adapt(args: string[]): Promise<number> {
   const given = readOptions(args);
-  if (given === undefined) {
-    process.stdout.write(adaptHelp);
+  if ('tell' in given) {
+    process.stdout.write(given.tell);
     return 0;
   }
-  const target = given.text.length > 0 ? textCorpus(given.text) : declarationsCorpus();
-  const base = englishCorpus();
-  const backend = await chooseBackend(given.backend);
+  const ground = await Ground.of(given);
+  if ('compare' in given) return compare(given, ground);
   const model = await loadModel(modelFolder);
   const optimizer = buildOptimizer(model, given);
   const out = runFolder(given.out, join('runs', textName(given.text)));
   expectWritable(out);
-  const run = new Run(model, optimizer, target, base, backend, effective(given, target, backend, out));
-  return run.run();
+  return new Run(model, optimizer, ground, effective(given, ground, out)).run();
 }
 
-function effective(given: Options, target: Corpus, backend: Backend, out: string): Result['options'] {
+function effective(given: Options, {target, backend}: Ground, out: string): Result['options'] {
   const targets = given.targets?.source ?? 'every matrix';
   return {...given, text: target.name, targets, backend: backend.name, out};
 }
 
 class Run {
-  private readonly base: Corpus | undefined;
   private readonly parameters: Result['parameters'];
-  private readonly prompt: string;
 
   constructor(
     private readonly model: tf.LayersModel,
     private readonly optimizer: ProjectedOptimizer,
-    private readonly target: Corpus,
-    private readonly english: Corpus,
-    private readonly backend: Backend,
+    private readonly ground: Ground,
     private readonly options: Result['options'],
   ) {
-    this.base = english.heldOut.length < leastEnglishBytes ? undefined : english;
     this.parameters = countParameters(model, optimizer);
-    this.prompt = promptFrom(target.heldOut);
   }
 
   async run(): Promise<number> {
-    this.introduce();
+    const {trained, all} = this.parameters;
+    this.ground.introduce(all, [
+      [methodOf(this.options.method).title, describeMethod(this.options)],
+      ['Trains', `${count(trained)} numbers, ${percent(trained / all)} of the weights`],
+    ]);
     console.log('\nMeasuring the model before …');
-    const before = await this.measure();
+    const before = await this.ground.measure(this.model);
     const interruption = new Interruption();
     try {
       return await this.learn(before, interruption);
     } finally {
       interruption.off();
     }
-  }
-
-  private introduce(): void {
-    const {target, english, backend, options} = this;
-    const {trained, all} = this.parameters;
-    console.log(`Model     a byte-level transformer of English, ${count(all)} weights (examples/byte-lm)`);
-    console.log(`Text      ${target.name}: ${count(target.train.length)} bytes to learn`);
-    console.log(`Held out  ${count(target.heldOut.length)} bytes: ${target.heldOutIs}`);
-    console.log(`LoRA      ${describeLora(options)}`);
-    console.log(`Trains    ${count(trained)} numbers, ${percent(trained / all)} of the weights`);
-    console.log(`Backend   ${backend.note}`);
-    if (backend.advice !== undefined) console.log(`Note      ${backend.advice}`);
-    if (this.base) return;
-    const found = `only ${count(english.heldOut.length)} bytes of it in the READMEs of installed packages`;
-    console.log(`Note      what the model forgets of English is not measured: ${found}`);
-  }
-
-  private measure(signal?: AbortSignal): Promise<Snapshot> {
-    const options = {prompt: this.prompt, seed: this.options.seed, ...(signal && {signal})};
-    return takeSnapshot(this.model, this.target, this.base, options);
   }
 
   private async learn(before: Snapshot, interruption: Interruption): Promise<number> {
@@ -107,30 +78,33 @@ class Run {
       console.error(`tfjs-lora: the training diverged at step ${trained + 1}: lower --lr (${lr})`);
     }
     if (trained === 0) return interruption.exitCode ?? 1;
-    const adapter = await encodeAdapter(this.optimizer);
     // At once, so that whatever happens from here on loses nothing.
-    writeFiles({[join(out, runFiles.adapter)]: adapter});
+    const kept = await keepWhatWasLearned(out, this.model, this.optimizer);
 
     const after = done.diverged ? undefined : await this.measureAfter(interruption.signal);
-    const result = this.result(done, adapter.length, before, after);
+    const result = this.result(done, kept, before, after);
+    const {target, backend, prompt} = this.ground;
     const setting: Setting = {
-      backendNote: this.backend.note,
-      trainBytes: this.target.train.length,
-      heldOutBytes: this.target.heldOut.length,
-      heldOutIs: this.target.heldOutIs,
-      prompt: this.prompt,
+      backendNote: backend.note,
+      trainBytes: target.train.length,
+      heldOutBytes: target.heldOut.length,
+      heldOutIs: target.heldOutIs,
+      prompt,
       before,
     };
     writeFiles({
       [join(out, runFiles.report)]: resultPage(result, setting, after),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
+    const note = kept.note === undefined ? [] : [`Note     ${kept.note}`];
     if (!after) {
-      console.log(`Stopped after step ${trained} of ${steps}. The adapter of that step is in ${out}.`);
-      console.log(`Next     ${generateLine(out)}`);
+      const what = kept.adapterBytes === null ? 'model' : 'adapter';
+      console.log(`Stopped after step ${trained} of ${steps}. The ${what} of that step is in ${out}.`);
+      for (const line of note) console.log(line);
+      console.log(`Next     ${generateLine(out, kept.adapterBytes !== null)}`);
       return interruption.exitCode ?? 1;
     }
-    console.log(`\n${resultText(result, setting, after)}`);
+    console.log(['', resultText(result, setting, after), ...note].join('\n'));
     if (!isDiverged(after.target)) return 0;
     console.error(`tfjs-lora: the training diverged: lower --lr (${lr})`);
     return 1;
@@ -141,7 +115,7 @@ class Run {
     const {steps, seed} = this.options;
     const progress = progressLine();
     try {
-      return await adaptation(this.model, this.optimizer, this.target.train, {
+      return await adaptation(this.model, this.optimizer, this.ground.target.train, {
         ...{steps, seed, signal},
         onStep: progress.update,
       });
@@ -151,20 +125,14 @@ class Run {
   }
 
   /** Undefined after a signal. */
-  private async measureAfter(signal: AbortSignal): Promise<Snapshot | undefined> {
-    if (signal.aborted) return undefined;
-    console.log('Measuring the model after …');
-    try {
-      return await this.measure(signal);
-    } catch (error) {
-      if (signal.aborted) return undefined;
-      throw error;
-    }
+  private measureAfter(signal: AbortSignal): Promise<Snapshot | undefined> {
+    if (!signal.aborted) console.log('Measuring the model after …');
+    return this.ground.measureUnless(signal, this.model);
   }
 
   private result(
     {loss, msPerStep}: Adaptation,
-    adapterBytes: number,
+    {adapterBytes}: Kept,
     before: Snapshot,
     after: Snapshot | undefined,
   ): Result {
@@ -181,22 +149,8 @@ class Run {
       steps: loss.length,
       loss,
       options: this.options,
-      backend: this.backend.name,
-      versions: {
-        'tfjs-lora': version(),
-        tfjs: tf.version.tfjs,
-        node: process.versions.node,
-        backend: this.backend.version,
-      },
+      backend: this.ground.backend.name,
+      versions: this.ground.versions(),
     };
   }
-}
-
-/** Trained numbers and all numbers of the model. */
-function countParameters(model: tf.LayersModel, optimizer: ProjectedOptimizer): Result['parameters'] {
-  const rows = optimizer.explain(model, null);
-  return {
-    trained: rows.reduce((sum, row) => sum + row.trained, 0),
-    all: rows.reduce((sum, row) => sum + row.of, 0),
-  };
 }

@@ -1,7 +1,10 @@
 import {UsageError} from './usage-error.js';
 
-/** What an option takes: nothing, one value, or values until the next option (and it may be given again). */
-export type OptionKind = 'flag' | 'value' | 'values';
+/**
+ * What an option takes: nothing, one value, values until the next option (and it may be given again), or such a list
+ * that may be empty.
+ */
+export type OptionKind = 'flag' | 'value' | 'values' | 'list';
 
 /** The options that were given: true for a flag, a text for a value, a list for values. */
 export type Given<S extends Record<string, OptionKind>> = {
@@ -38,8 +41,8 @@ export function readArguments<S extends Record<string, OptionKind>>(
       continue;
     }
     if (values.length === 0 && next()) values.push(left.shift()!);
-    if (values.length === 0) throw new UsageError(`${option} needs a value`);
-    if (kinds[name] === 'values') {
+    if (values.length === 0 && kinds[name] !== 'list') throw new UsageError(`${option} needs a value`);
+    if (kinds[name] === 'values' || kinds[name] === 'list') {
       while (next()) values.push(left.shift()!);
       given[name] = [...((given[name] as string[] | undefined) ?? []), ...values];
     } else {

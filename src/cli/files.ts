@@ -59,6 +59,9 @@ export const runFiles = {
   result: 'result.json',
 } as const;
 
+/** The folder, in that of a run, of the whole model where there is no adapter. */
+export const mergedFolder = 'model';
+
 /**
  * The folder of a new run: `asked`, or else `usual` with a number where it is taken, so that no two runs mix.
  * @throws UsageError if a run lies in `asked`
@@ -69,7 +72,7 @@ export function runFolder(asked: string | undefined, usual: string): string {
     for (let i = 2; existsSync(folder); i++) folder = `${usual}-${i}`;
     return folder;
   }
-  const found = Object.values(runFiles).find(file => existsSync(join(asked, file)));
+  const found = [...Object.values(runFiles), mergedFolder].find(file => existsSync(join(asked, file)));
   if (found === undefined) return asked;
   throw new UsageError(`${asked} holds a run already (${found}): remove it or give another --out`);
 }

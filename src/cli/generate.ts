@@ -20,6 +20,8 @@ Writes text with the language model that ships, adapted or not.
 
   --adapter FILE   an adapter.safetensors of \`tfjs-lora adapt\`, or its folder
                    (none: the model as it ships)
+  --model FOLDER   a model in place of the one that ships, such as a run without
+                   an adapter has written
   --prompt TEXT    what to continue (the start of a line)
   --bytes N        how many bytes to write (300)
   --temperature X  below 1 safer, above 1 wilder, 0 always the likeliest (0.8)
@@ -35,7 +37,7 @@ Examples:
 export async function generateText(args: string[]): Promise<void> {
   const given = readArguments(args, {
     ...{adapter: 'value', prompt: 'value', bytes: 'value', temperature: 'value', seed: 'value'},
-    ...{backend: 'value', help: 'flag'},
+    ...{model: 'value', backend: 'value', help: 'flag'},
   } as const);
   if (given.help) {
     process.stdout.write(generateHelp);
@@ -45,8 +47,9 @@ export async function generateText(args: string[]): Promise<void> {
   const temperature = decimalOption('--temperature', given.temperature ?? '0.8', 0);
   const seed = integerOption('--seed', given.seed ?? '0', 0);
   const adapter = given.adapter === undefined ? undefined : readAdapter(given.adapter);
+  const folder = given.model === undefined ? modelFolder : textOption('--model', given.model);
   await chooseBackend(given.backend);
-  const model = await loadModel(modelFolder);
+  const model = await loadModel(folder);
   if (adapter) merge(model, adapter);
   process.stdout.write(
     printable(await generate(model, given.prompt ?? '', {bytes, temperature, seed})) + '\n',

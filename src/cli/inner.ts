@@ -15,9 +15,13 @@ const inners: Record<string, {rate: number; build: (rate: number) => tf.Optimize
 
 export const innerNames = Object.keys(inners);
 
-/** The rate that a run uses when the user gives none. */
-export function defaultRate(inner: string): number {
-  return find(inner).rate;
+/**
+ * The rate that a run uses when the user gives none: for Adam the method's own, for another optimizer the one that
+ * suits LoRA, larger or smaller as the method's is with Adam.
+ */
+export function defaultRate(inner: string, withAdam: number = inners['adam']!.rate): number {
+  const {rate} = find(inner);
+  return inner === 'adam' ? withAdam : Number(((rate * withAdam) / inners['adam']!.rate).toPrecision(3));
 }
 
 /** @throws UsageError for an unknown name */

@@ -20,5 +20,6 @@ export function version(): string {
 
 /** How a command is called from where this package lies: its repository, or another's node_modules. */
 export function commandLine(command: string): string {
-  return /[\\/]node_modules[\\/]/.test(modelFolder) ? `npx tfjs-lora ${command}` : `npm run ${command} --`;
+  if (/[\\/]node_modules[\\/]/.test(modelFolder)) return `npx tfjs-lora ${command}`;
+  return command === 'adapt' ? 'npm start --' : `npm run ${command} --`;
 }

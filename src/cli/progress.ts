@@ -26,8 +26,13 @@ const meanOver = 20;
  * A progress line: step, training loss (the mean of the last 20 steps), tokens a second, time left. On a terminal
  * it rewrites itself and is never longer than a row; piped, it prints a line now and then.
  * @param now the time in milliseconds
+ * @param label what the line begins with
  */
-export function progressLine(out: Terminal = process.stderr, now: () => number = () => performance.now()) {
+export function progressLine(
+  out: Terminal = process.stderr,
+  now: () => number = () => performance.now(),
+  label = '',
+) {
   const start = now();
   let printed = start;
   const recent: number[] = [];
@@ -43,7 +48,7 @@ export function progressLine(out: Terminal = process.stderr, now: () => number =
       printed = now();
       const speed = Math.round((step * tokens) / seconds);
       const left = duration(((steps - step) * seconds) / step);
-      const done = `step ${step}/${steps}`;
+      const done = `${label}step ${step}/${steps}`;
       const line = `${done}  training loss ${mean.toFixed(3)} bits/byte  ${speed} tokens/s  ${left} left`;
       open = out.isTTY === true;
       out.write(open ? `\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}` : `${line}\n`);

@@ -1,12 +1,15 @@
 /**
- * Rows of cells as padded text: the first column to the left, the others to the right, two spaces between.
+ * Rows of cells as padded text, two spaces between.
  * @param rows rows of equal length; the first one is the heading, underlined
+ * @param left the columns that are set to the left (the first)
  */
-export function table(rows: string[][]): string {
+export function table(rows: string[][], left: readonly number[] = [0]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]!.length)));
   const line = (row: string[]) =>
     row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
+      .map((cell, column) =>
+        left.includes(column) ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!),
+      )
       .join('  ')
       .trimEnd();
   const [heading, ...rest] = rows.map(line);

@@ -14,4 +14,13 @@ test('columns are padded, numbers to the right', () => {
     ),
   );
   expect(table([])).toBe('');
+  expect(
+    table(
+      [
+        ['a', 'b', 'text'],
+        ['1', '22', 'x'],
+      ],
+      [2],
+    ),
+  ).toBe('a   b  text\n-  --  ----\n1  22  x');
 });

@@ -1,5 +1,5 @@
 import {mkdirSync, writeFileSync} from 'node:fs';
-import {basename} from 'node:path';
+import {relative} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {afterAll, expect} from 'vitest';
 
@@ -40,9 +40,12 @@ export function expectOracle(
 
 afterAll(() => {
   if (measured.size === 0) return;
+  const tests = fileURLToPath(new URL('..', import.meta.url));
   const folder = fileURLToPath(new URL('../../temp/residuals/', import.meta.url));
   mkdirSync(folder, {recursive: true});
-  const file = basename(expect.getState().testPath ?? 'unknown').replace('.test.ts', '');
+  const file = relative(tests, expect.getState().testPath ?? 'unknown')
+    .replace(/[\\/]/g, '-')
+    .replace('.test.ts', '');
   const entries = [...measured].map(([key, value]) => {
     const [method, check] = key.split('\t');
     return {method, check, ...value};

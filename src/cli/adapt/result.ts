@@ -1,4 +1,5 @@
 import {count, kilobytes, milliseconds, percent} from '../table.js';
+import {methodOf} from './method-names.js';
 
 /** Bits per byte of a held-out text before and after the training; null where it was not measured. */
 export interface Change {
@@ -16,7 +17,8 @@ export interface Result {
   parameters: {trained: number; all: number};
   optimizerStateBytes: number;
   adamStateBytes: number;
-  adapterBytes: number;
+  /** Null where there is no adapter: the merged model is written then. */
+  adapterBytes: number | null;
   modelBytes: number;
   msPerStep: number;
   steps: number;
@@ -25,8 +27,10 @@ export interface Result {
   /** As they took effect. */
   options: {
     text: string;
-    rank: number;
-    alpha: number;
+    method: string;
+    /** Null for a method without one; alpha too. */
+    rank: number | null;
+    alpha: number | null;
     lr: number;
     steps: number;
     targets: string;
@@ -65,10 +69,12 @@ export function resultTables(result: Result): string[][][] {
       ...(result.base ? [bits('English, held out', result.base)] : []),
     ],
     [
-      ['Cost', 'all weights', 'LoRA', 'share'],
+      ['Cost', 'all weights', methodOf(result.options.method).title, 'share'],
       size('Trained parameters', parameters.trained, parameters.all, count),
       size('Optimizer state (Adam on all weights)', optimizerStateBytes, adamStateBytes, kilobytes),
-      size('Size on disk (model; adapter)', adapterBytes, modelBytes, kilobytes),
+      adapterBytes === null
+        ? size('Size on disk (the merged model)', modelBytes, modelBytes, kilobytes)
+        : size('Size on disk (model; adapter)', adapterBytes, modelBytes, kilobytes),
       ['Median time of a step', '', milliseconds(result.msPerStep), ''],
     ],
   ];

@@ -1,10 +1,12 @@
 /** A run as the terminal and the report show it. */
 import {join} from 'node:path';
-import {runFiles} from '../files.js';
+import {mergedFolder, runFiles} from '../files.js';
 import {commandLine} from '../package.js';
 import {printable} from '../printable.js';
+import {lossChart} from '../chart.js';
 import {reportPage} from '../report.js';
 import {count, percent, table} from '../table.js';
+import {methodOf} from './method-names.js';
 import {type Change, isDiverged, type Result, resultTables} from './result.js';
 import type {Snapshot} from './snapshot.js';
 
@@ -20,44 +22,49 @@ export interface Setting {
 }
 
 /** The hyperparameters on one line. */
-export function describeLora({rank, alpha, lr, inner, targets}: Result['options']): string {
-  return `rank ${rank}, alpha ${alpha}, rate ${lr}, ${inner}, ${targets}`;
+export function describeMethod({rank, alpha, lr, inner, targets}: Result['options']): string {
+  const own = [rank === null ? [] : `rank ${rank}`, alpha === null ? [] : `alpha ${alpha}`].flat();
+  return [...own, `rate ${lr}`, inner, targets].join(', ');
 }
 
-/** What to type to use the adapter of a run. */
-export function generateLine(out: string): string {
-  const path = join(out, runFiles.adapter);
-  return `${commandLine('generate')} --adapter ${/^[\w./\\:-]+$/.test(path) ? path : JSON.stringify(path)}`;
+/** What to type to use the adapter of a run, or its model. */
+export function generateLine(out: string, hasAdapter = true): string {
+  const path = join(out, hasAdapter ? runFiles.adapter : mergedFolder);
+  const option = hasAdapter ? '--adapter' : '--model';
+  return `${commandLine('generate')} ${option} ${/^[\w./\\:-]+$/.test(path) ? path : JSON.stringify(path)}`;
 }
 
 /** The result, the texts, and what to do next. */
 export function resultText(result: Result, {prompt, before}: Setting, after: Snapshot): string {
   const text = (title: string, body: string) => `${title}\n${printable(body).replace(/^/gm, '  | ')}`;
   const {out} = result.options;
+  const hasAdapter = result.adapterBytes !== null;
+  const files = [hasAdapter ? runFiles.adapter : mergedFolder, runFiles.report, runFiles.result];
   return [
-    ...resultTables(result).map(table),
+    ...resultTables(result).map(rows => table(rows)),
     text('Prompt, from the held-out text:', prompt),
     text('Continued before:', before.sample),
     text('Continued after:', after.sample),
-    `Wrote    ${Object.values(runFiles).join(', ')} in ${out}\n` +
+    `Wrote    ${files.join(', ')} in ${out}\n` +
       `Open     ${join(out, runFiles.report)}\n` +
-      `Next     ${generateLine(out)}`,
+      `Next     ${generateLine(out, hasAdapter)}`,
   ].join('\n\n');
 }
 
 /** The report; `after` is missing when the training did not end as it should. */
 export function resultPage(result: Result, setting: Setting, after: Snapshot | undefined): string {
   const {options, parameters, versions} = result;
+  const {title} = methodOf(options.method);
+  const hasAdapter = result.adapterBytes !== null;
   const {trainBytes, heldOutBytes, heldOutIs, prompt, before} = setting;
   const unfinished = result.target.after === null ? `, of ${options.steps}` : '';
   return reportPage({
     title: `${options.text}: ${result.steps} steps${unfinished}`,
     subtitle:
-      `A small language model of English learned this text through LoRA: ${describeLora(options)}. Lower is better; ` +
+      `A small language model of English learned this text through ${title}: ${describeMethod(options)}. Lower is better; ` +
       'held-out text was not trained on.',
     tables: resultTables(result),
-    loss: result.loss,
-    levels: levelsOf(result.target),
+    charts: [{title: 'Training', html: lossChart({loss: result.loss, levels: levelsOf(result.target)})}],
     samples: [
       {title: 'Prompt, from the held-out text', text: prompt},
       {title: 'Continued before', text: before.sample},
@@ -66,20 +73,26 @@ export function resultPage(result: Result, setting: Setting, after: Snapshot | u
     facts: [
       ['Text', `${options.text}, ${count(trainBytes)} bytes to learn`],
       ['Held out', `${count(heldOutBytes)} bytes: ${heldOutIs}`],
-      ['LoRA', describeLora(options)],
+      [title, describeMethod(options)],
       ['Trained', `${count(parameters.trained)} numbers, ${percent(parameters.trained / parameters.all)}`],
       ['Steps', `${result.steps} of ${options.steps}, seed ${options.seed}`],
       ['Backend', setting.backendNote],
-      [
-        'Versions',
-        Object.entries({...versions, backend: `${result.backend} ${versions.backend}`})
-          .map(([name, value]) => (name === 'backend' ? value : `${name} ${value}`))
-          .join(', '),
-      ],
+      ['Versions', describeVersions(result.backend, versions)],
       ['Date', result.date],
     ],
-    usage: generateLine(options.out),
+    usage: {
+      title: hasAdapter ? 'Use the adapter' : 'Use the model',
+      command: generateLine(options.out, hasAdapter),
+      note: `${hasAdapter ? `${runFiles.adapter} lies` : 'The merged model lies'} beside this page; result.json has all that was measured.`,
+    },
   });
+}
+
+/** Versions on one line. */
+export function describeVersions(backend: string, versions: Result['versions']): string {
+  return Object.entries({...versions, backend: `${backend} ${versions.backend}`})
+    .map(([name, value]) => (name === 'backend' ? value : `${name} ${value}`))
+    .join(', ');
 }
 
 function levelsOf({before, after}: Change): {name: string; bits: number}[] {

@@ -1,6 +1,6 @@
 import {expect, test} from 'vitest';
 import {type Result, resultTables} from '../../../src/cli/adapt/result.js';
-import {resultPage, resultText} from '../../../src/cli/adapt/show.js';
+import {describeMethod, resultPage, resultText} from '../../../src/cli/adapt/show.js';
 
 const result: Result = {
   date: '2030-01-02T03:04:05.000Z',
@@ -15,7 +15,16 @@ const result: Result = {
   steps: 3,
   loss: [5, 4, 3],
   options: {
-    ...{text: 'notes.txt', rank: 4, alpha: 8, lr: 0.005, steps: 7, targets: 'every matrix', inner: 'adam'},
+    ...{
+      text: 'notes.txt',
+      method: 'lora',
+      rank: 4,
+      alpha: 8,
+      lr: 0.005,
+      steps: 7,
+      targets: 'every matrix',
+      inner: 'adam',
+    },
     ...{backend: 'wasm', seed: 0, out: 'runs/my notes'},
   },
   backend: 'wasm',
@@ -48,6 +57,24 @@ test('the text names what to open and what to run; nothing in it steers a termin
   expect(text).not.toContain('\u001b');
   expect(text.split('the prompt').length).toBe(2);
   expect(text).toMatch(/Open +runs.my notes.report\.html\nNext +.*generate.* --adapter "runs.*safetensors"$/);
+});
+
+test('without an adapter the model is what to use; a method without a rank has none', () => {
+  const options = {...result.options, method: 'full', rank: null, alpha: null};
+  const merged = {...result, adapterBytes: null, options};
+  expect(
+    resultTables(merged)
+      .at(-1)!
+      .map(row => row[0]),
+  ).toContain('Size on disk (the merged model)');
+  const text = resultText(merged, setting, after);
+  expect(text).toMatch(/^Wrote +model, report.html, result.json in/m);
+  expect(text).toMatch(/^Next +.*generate.* --model "runs.my notes.model"$/m);
+  expect(describeMethod(options)).toBe('rate 0.005, adam, every matrix');
+  const page = resultPage(merged, setting, after);
+  expect(page).toContain('learned this text through full: rate 0.005');
+  expect(page).toContain('<h2>Use the model</h2>');
+  expect(page).not.toContain('safetensors');
 });
 
 test('the page has the options, versions, texts and how to go on', () => {
