@@ -24,6 +24,7 @@ export type {
   Start,
   State,
 } from './parametrization.js';
+export {additive, type AdditiveOptions} from './parametrizations/additive.js';
 export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 

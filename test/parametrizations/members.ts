@@ -1,11 +1,29 @@
 import * as tf from '@tensorflow/tfjs';
-import {full, gaussian, kaiming, lora, orthogonal, type Parametrization, symmetric} from '../../src/index.js';
+import {
+  additive,
+  full,
+  gaussian,
+  kaiming,
+  lora,
+  orthogonal,
+  type Parametrization,
+  symmetric,
+} from '../../src/index.js';
 
 /**
  * Every parametrization in every form that matters, by the page of `docs/parametrizations/` it belongs to. All of them
  * are held to the laws (`laws.test.ts`), and are rows of the table in `docs/parametrizations/residuals.md`.
  */
 export const members: Record<string, Record<string, Parametrization>> = {
+  additive: {
+    'additive()': additive(),
+    "additive({form: 'equal'})": additive({form: 'equal'}),
+    "additive({form: 'orthogonal'})": additive({form: 'orthogonal'}),
+    'additive({rank: 4, scale: 3}), which divides no side': additive({rank: 4, scale: 3}),
+    "additive({rank: 4, form: 'equal'})": additive({rank: 4, form: 'equal'}),
+    "additive({rank: 4, form: 'orthogonal'})": additive({rank: 4, form: 'orthogonal'}),
+    "additive({rank: 12, form: 'orthogonal'}), above every side": additive({rank: 12, form: 'orthogonal'}),
+  },
   full: {'full()': full()},
   lora: {
     'lora()': lora(),
