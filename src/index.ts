@@ -26,10 +26,12 @@ export type {
 } from './parametrization.js';
 export {additive, type AdditiveOptions} from './parametrizations/additive.js';
 export {full} from './parametrizations/full.js';
+export {hadamard, type HadamardOptions} from './parametrizations/hadamard.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 
 export type {Initializer} from './init/initializer.js';
 export {gaussian} from './init/gaussian.js';
+export {hadamardHe, type HadamardInitializer, hadamardNormal, hadamardUniform} from './init/hadamard.js';
 export {kaiming} from './init/kaiming.js';
 export {orthogonal} from './init/orthogonal.js';
 export {symmetric} from './init/symmetric.js';

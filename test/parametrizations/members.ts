@@ -3,6 +3,9 @@ import {
   additive,
   full,
   gaussian,
+  hadamard,
+  hadamardHe,
+  hadamardNormal,
   kaiming,
   lora,
   orthogonal,
@@ -25,6 +28,13 @@ export const members: Record<string, Record<string, Parametrization>> = {
     "additive({rank: 12, form: 'orthogonal'}), above every side": additive({rank: 12, form: 'orthogonal'}),
   },
   full: {'full()': full()},
+  hadamard: {
+    'hadamard()': hadamard(),
+    'hadamard({rank: 1}), by products on the larger shapes': hadamard({rank: 1}),
+    'hadamard({rank: 3, alpha: 6})': hadamard({rank: 3, alpha: 6}),
+    'hadamard({init: hadamardNormal()})': hadamard({rank: 2, init: hadamardNormal()}),
+    'hadamard({init: hadamardHe()}), away from zero': hadamard({rank: 2, init: hadamardHe()}),
+  },
   lora: {
     'lora()': lora(),
     'lora({rank: 1})': lora({rank: 1}),
