@@ -27,12 +27,14 @@ export type {
 export {additive, type AdditiveOptions} from './parametrizations/additive.js';
 export {full} from './parametrizations/full.js';
 export {hadamard, type HadamardOptions} from './parametrizations/hadamard.js';
+export {kronecker, type KroneckerOptions} from './parametrizations/kronecker.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 
 export type {Initializer} from './init/initializer.js';
 export {gaussian} from './init/gaussian.js';
 export {hadamardHe, type HadamardInitializer, hadamardNormal, hadamardUniform} from './init/hadamard.js';
 export {kaiming} from './init/kaiming.js';
+export {type KroneckerInitializer, kroneckerUniform} from './init/kronecker.js';
 export {orthogonal} from './init/orthogonal.js';
 export {symmetric} from './init/symmetric.js';
 

@@ -7,6 +7,7 @@ export * from './full.js';
 export * from './lora.js';
 export * from './additive.js';
 export * from './hadamard.js';
+export * from './kronecker.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';

@@ -73,10 +73,12 @@ export function worstAgainst(
         const {state, next, gradient} = given;
         const expected = rule(given);
         const [at, to] = [named(state.factors), named(next.factors)];
+        // Beside the largest of all gradients: that of a single number may be next to nothing by cancellation.
         const compare = (G: tf.Tensor2D) => {
           const grads = calculus.pullback(p, state, denseGradient(G, shape));
-          const wanted = expected.pullback(at, fromTensor(G));
-          return Object.keys(wanted).map(key => distance(grads[key]!, wanted[key]!));
+          const wanted = Object.entries(expected.pullback(at, fromTensor(G)));
+          const size = Math.max(...wanted.map(([, want]) => maxAbs(want)), 1e-30);
+          return wanted.map(([key, want]) => reference.maxDifference(fromTensor(grads[key]!), want) / size);
         };
         const delta = expected.delta(at);
         const lifted = reference.maxDifference(
@@ -85,7 +87,7 @@ export function worstAgainst(
         );
         return [
           distance(calculus.phi(p, state), delta),
-          lifted / Math.max(maxAbs(delta), 1e-30),
+          lifted / Math.max(maxAbs(delta), maxAbs(expected.delta(to)), 1e-30),
           ...compare(gradient),
           ...compare(tf.zerosLike(gradient)),
         ];

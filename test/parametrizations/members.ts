@@ -7,6 +7,8 @@ import {
   hadamardHe,
   hadamardNormal,
   kaiming,
+  kronecker,
+  kroneckerUniform,
   lora,
   orthogonal,
   type Parametrization,
@@ -34,6 +36,22 @@ export const members: Record<string, Record<string, Parametrization>> = {
     'hadamard({rank: 3, alpha: 6})': hadamard({rank: 3, alpha: 6}),
     'hadamard({init: hadamardNormal()})': hadamard({rank: 2, init: hadamardNormal()}),
     'hadamard({init: hadamardHe()}), away from zero': hadamard({rank: 2, init: hadamardHe()}),
+  },
+  kronecker: {
+    'kronecker()': kronecker(),
+    'kronecker({rank: 1}), D = D1 D2 on the larger shapes': kronecker({rank: 1}),
+    'kronecker({rank: 1, alpha: 3, factor: 2})': kronecker({rank: 1, alpha: 3, factor: 2}),
+    'kronecker({factor: 1}): C is a number': kronecker({rank: 2, factor: 1}),
+    "kronecker({init: kroneckerUniform({zero: 'd'})})": kronecker({init: kroneckerUniform({zero: 'd'})}),
+    "kronecker({rank: 1, init: kroneckerUniform({zero: 'd'})})": kronecker({
+      rank: 1,
+      init: kroneckerUniform({zero: 'd'}),
+    }),
+    'kronecker with a start of the user, away from zero': kronecker({
+      rank: 1,
+      init: ({shapes}) =>
+        Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, tf.ones([...shape])])),
+    }),
   },
   lora: {
     'lora()': lora(),
