@@ -25,10 +25,12 @@ export type {
   State,
 } from './parametrization.js';
 export {additive, type AdditiveOptions} from './parametrizations/additive.js';
+export {dora, type DoraOptions} from './parametrizations/dora.js';
 export {full} from './parametrizations/full.js';
 export {hadamard, type HadamardOptions} from './parametrizations/hadamard.js';
 export {kronecker, type KroneckerOptions} from './parametrizations/kronecker.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
+export {vera, type VeraOptions} from './parametrizations/vera.js';
 
 export type {Initializer} from './init/initializer.js';
 export {gaussian} from './init/gaussian.js';
@@ -37,6 +39,7 @@ export {kaiming} from './init/kaiming.js';
 export {type KroneckerInitializer, kroneckerUniform} from './init/kronecker.js';
 export {orthogonal} from './init/orthogonal.js';
 export {symmetric} from './init/symmetric.js';
+export {veraConstant, type VeraInitializer} from './init/vera.js';
 
 export {
   at,

@@ -8,6 +8,8 @@ export * from './lora.js';
 export * from './additive.js';
 export * from './hadamard.js';
 export * from './kronecker.js';
+export * from './vera.js';
+export * from './dora.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';

@@ -187,7 +187,7 @@ class Check {
         factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
       });
     const slope = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
-    const tangent = reshape(sub(mul(slope(0.05), 4 / 3), mul(slope(0.1), 1 / 3)), [...this.shape]);
+    const tangent = reshape(sub(mul(slope(0.02), 4 / 3), mul(slope(0.04), 1 / 3)), [...this.shape]);
     const products = Object.entries(grads).map(([k, grad]) => sum(mul(grad, direction[k]!)));
     const right = products.reduce((total, product) => add(total, product));
     const scale = add(sum(abs(mul(dense, tangent))), 1e-6);

@@ -1,6 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import {
   additive,
+  dora,
+  vera,
   full,
   gaussian,
   hadamard,
@@ -28,6 +30,13 @@ export const members: Record<string, Record<string, Parametrization>> = {
     "additive({rank: 4, form: 'equal'})": additive({rank: 4, form: 'equal'}),
     "additive({rank: 4, form: 'orthogonal'})": additive({rank: 4, form: 'orthogonal'}),
     "additive({rank: 12, form: 'orthogonal'}), above every side": additive({rank: 12, form: 'orthogonal'}),
+  },
+  dora: {
+    'dora()': dora(),
+    'dora({rank: 2, alpha: 6})': dora({rank: 2, alpha: 6}),
+    'dora({rank: 2, rankStabilised: true})': dora({rank: 2, rankStabilised: true}),
+    "dora({rank: 2, norm: 'constant'})": dora({rank: 2, norm: 'constant'}),
+    'dora({rank: 2, init: symmetric()})': dora({rank: 2, init: symmetric()}),
   },
   full: {'full()': full()},
   hadamard: {
@@ -69,4 +78,26 @@ export const members: Record<string, Record<string, Parametrization>> = {
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
     }),
   },
+  vera: {
+    'vera()': vera(),
+    'vera({rank: 3, projectionSeed: 5})': vera({rank: 3, projectionSeed: 5}),
+    'vera({rank: 1})': vera({rank: 1}),
+    'vera with a start of the user, away from zero': vera({
+      rank: 3,
+      init: ({weight, rank}) => ({d: tf.ones([rank]), b: tf.ones([weight.shape[1]])}),
+    }),
+  },
+};
+
+/** Shapes for the methods that some of the usual ones do not suit. */
+export const shapes: Record<string, readonly (readonly [m: number, n: number])[]> = {
+  // A column of one number has no direction, and one of a few may come so close to zero that differences are too coarse.
+  dora: [
+    [9, 6],
+    [6, 9],
+    [8, 8],
+    [7, 1],
+    [16, 16],
+    [8, 17],
+  ],
 };
