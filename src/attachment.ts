@@ -1,7 +1,9 @@
 import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {add, dispose, keep, mul, tidy} from '@tensorflow/tfjs-core';
 import type {CapturedHow} from './capture/tape.js';
-import type {Fresh, Gradient, Parametrization} from './parametrization.js';
+import type {Fresh, Gradient, Parametrization, Transport} from './parametrization.js';
+import type {Renewing} from './renewal.js';
+import type {ProjectedOptions} from './settings.js';
 import {Store, type Variables} from './store.js';
 import {isEmpty, mapValues, type Named, tidied} from './tensors.js';
 
@@ -12,12 +14,16 @@ export interface Holding {
   readonly keepBase: boolean;
   /** Keep where the factors started: decoupled weight decay pulls them back there. */
   readonly keepStart: boolean;
+  /** When subspaces are renewed, and what becomes of moments, where the options say. */
+  readonly renewal: Pick<ProjectedOptions, 'refresh' | 'moments'>;
 }
 
 /** What one gradient asks of one weight. Nothing has moved; the tensors are the caller's to dispose. */
 export interface Projection {
   /** Factors and frozen part chosen anew: at the first gradient and at a refresh. */
   readonly fresh: Fresh | null;
+  /** How moments follow a refresh, by factor name; null where they do not. */
+  readonly transport: Readonly<Record<string, Transport>> | null;
   /** dL/dtheta by factor name. */
   readonly grads: Named;
   /** Sum of the squares of `grads`. */
@@ -42,6 +48,17 @@ export interface Attachment {
   captured: CapturedHow | null;
   /** The step at which a refresh became due that has not been made yet. */
   due: number | null;
+  /** Gradients seen before the start. */
+  observed: number;
+  /** When its subspace is renewed. */
+  readonly renewing: Renewing;
+  /** Whether it wants to see this gradient and others before it starts. */
+  readonly awaits: boolean;
+
+  /** What it has seen with this gradient; it is taken over by `remember`. */
+  observe(gradient: Gradient): Named;
+  /** Counts one observation more, and takes over what was seen; nothing where no gradient came. */
+  remember(sums: Named | undefined): void;
 
   /** Projects a gradient; chooses a new subspace first where one is due since step `due`. Nothing moves. */
   project(gradient: Gradient, due: number | null): Projection;
@@ -83,6 +100,12 @@ export function meanOf({store}: Attachment, last: Named | undefined, k: number):
   });
 }
 
+/** Makes tensors outlive the scope they were made in. */
+export function keepNamed(tensors: Named): Named {
+  for (const tensor of Object.values(tensors)) keep(tensor);
+  return tensors;
+}
+
 /** Makes a projection outlive the scope it was made in. */
 export function keepProjection(projection: Projection): Projection {
   for (const tensor of tensorsOf(projection)) keep(tensor);
@@ -93,8 +116,14 @@ export function disposeProjection(projection: Projection): void {
   dispose(tensorsOf(projection));
 }
 
-function tensorsOf({fresh, grads, norm2, gradientNorm2}: Projection): Tensor[] {
-  const named = [fresh?.factors ?? {}, fresh?.frozen ?? {}, grads].flatMap(tensors => Object.values(tensors));
+function tensorsOf({fresh, transport, grads, norm2, gradientNorm2}: Projection): Tensor[] {
+  const maps = Object.values(transport ?? {}).map(({left, right}) => ({
+    ...(left && {left}),
+    ...(right && {right}),
+  }));
+  const named = [fresh?.factors ?? {}, fresh?.frozen ?? {}, ...maps, grads].flatMap(tensors =>
+    Object.values(tensors),
+  );
   return [...named, norm2, ...(gradientNorm2 ? [gradientNorm2] : [])];
 }
 

@@ -23,6 +23,8 @@ export interface SavedWeight {
   gone?: boolean;
   /** Whether its base is no longer the weight before training. */
   refreshed: boolean;
+  /** Gradients seen before the start. */
+  observed?: number;
   tensors: Named;
 }
 

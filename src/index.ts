@@ -9,7 +9,8 @@ export {type Attached, projected, ProjectedOptimizer} from './optimizer.js';
 export type {InnerSource} from './inners.js';
 export type {HostGradients} from './capture/dense.js';
 export type {NamedTensors} from './checkpoint.js';
-export type {Moments, ProjectedOptions} from './settings.js';
+export type {Moments} from './moments.js';
+export type {ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
 export type {Explainable, Explained, Printer} from './explain.js';
 
@@ -20,9 +21,12 @@ export type {
   Fresh,
   Gradient,
   Members,
+  Observation,
   Parametrization,
+  Renewal,
   Start,
   State,
+  Transport,
 } from './parametrization.js';
 export {additive, type AdditiveOptions} from './parametrizations/additive.js';
 export {dora, type DoraOptions} from './parametrizations/dora.js';
@@ -32,12 +36,18 @@ export {kronecker, type KroneckerOptions} from './parametrizations/kronecker.js'
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 export {vera, type VeraOptions} from './parametrizations/vera.js';
 
-export type {Initializer} from './init/initializer.js';
+export type {Initializer, InitializerObservation, InitializerStart} from './init/initializer.js';
+export type {GradientOptions} from './init/directions.js';
+export {eva, type EvaOptions} from './init/eva.js';
 export {gaussian} from './init/gaussian.js';
 export {hadamardHe, type HadamardInitializer, hadamardNormal, hadamardUniform} from './init/hadamard.js';
 export {kaiming} from './init/kaiming.js';
 export {type KroneckerInitializer, kroneckerUniform} from './init/kronecker.js';
+export {loraGA, type LoraGAEnergy, type LoraGAOptions} from './init/lora-ga.js';
+export {loraOne, type LoraOneOptions} from './init/lora-one.js';
+export {olora} from './init/olora.js';
 export {orthogonal} from './init/orthogonal.js';
+export {pissa, type PissaOptions} from './init/pissa.js';
 export {symmetric} from './init/symmetric.js';
 export {veraConstant, type VeraInitializer} from './init/vera.js';
 

@@ -4,9 +4,12 @@ import {
   Optimizer,
   serialization,
   Tensor as TensorClass,
+  tidy,
   variable,
   Variable as VariableClass,
 } from '@tensorflow/tfjs-core';
+import {transported} from './moments.js';
+import type {Transport} from './parametrization.js';
 import {isGone, mapValues} from './tensors.js';
 
 type NamedTensors = Exclude<Parameters<Optimizer['applyGradients']>[0], Record<string, Tensor>>;
@@ -140,6 +143,26 @@ export class Inner {
       }
     }
     if (positions.length === this.parameters.length) this.resetScalars();
+  }
+
+  /** Takes the moments of a parameter over into new coordinates. */
+  transport(parameter: Variable, transport: Transport): void {
+    const i = this.parameters.indexOf(parameter);
+    const lists = Object.entries(this.slotLists()).filter(([, slots]) => slots[i]);
+    tidy(() => {
+      const held = Object.fromEntries(lists.map(([field, slots]) => [field, slots[i]!.variable]));
+      const moved = transported(this.className, held, transport, this.unbiased());
+      for (const [field, variable] of Object.entries(held)) variable.assign(moved[field]!);
+    });
+  }
+
+  /** What Adam divides its means by: `1 - beta^t`, from the running products `beta^(t+1)` that it keeps. */
+  private unbiased(): {first: number; second: number} {
+    const {beta1 = 0, beta2 = 0} = this.optimizer as unknown as {beta1?: number; beta2?: number};
+    const {accBeta1, accBeta2} = this.scalars();
+    const factor = (product: Variable | undefined, beta: number) =>
+      product && beta > 0 ? 1 - product.dataSync()[0]! / beta : 1;
+    return {first: factor(accBeta1, beta1), second: factor(accBeta2, beta2)};
   }
 
   /** Forgets every parameter and moment. */

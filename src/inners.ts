@@ -1,6 +1,7 @@
 import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, keep} from '@tensorflow/tfjs-core';
 import {Inner, type InnerConfig, type InnerState} from './inner.js';
+import type {Transport} from './parametrization.js';
 import type {Where} from './schedule.js';
 import {mapValues, type Named} from './tensors.js';
 
@@ -154,6 +155,15 @@ export class Inners {
     for (const inner of this.all) {
       if (inner && inner.parameters.some(p => p && gradients.has(p))) inner.apply(gradients);
     }
+  }
+
+  transport(parameter: Variable, transport: Transport): void {
+    this.of.get(parameter)!.inner.transport(parameter, transport);
+  }
+
+  /** The class of the inner optimizer of a parameter. */
+  classOf(parameter: Variable): string {
+    return this.of.get(parameter)!.inner.className;
   }
 
   reset(parameters: ReadonlySet<Variable>): void {

@@ -25,7 +25,7 @@ export function findUnusable(
 }
 
 /** Whether these tensors are all finite: one small read, more in doubt. */
-export function areAllFinite(variables: readonly Variable[]): boolean {
+export function areAllFinite(variables: readonly Tensor[]): boolean {
   const norm2 = tidy(() => sumOfSquares(Object.fromEntries(variables.map((v, i) => [i, v]))));
   const [value] = read([norm2]);
   norm2.dispose();

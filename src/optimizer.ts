@@ -5,6 +5,7 @@ import {
   type Attachment,
   describe,
   disposeProjection,
+  keepNamed,
   keepProjection,
   meanOf,
   type Projection,
@@ -16,14 +17,15 @@ import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';
-import {canRead, expectMovable, findUnusable, type Projected} from './inspect.js';
+import {areAllFinite, canRead, expectMovable, findUnusable, type Projected} from './inspect.js';
 import type {Parametrization} from './parametrization.js';
 import {Roster} from './roster.js';
+import {expectMoments, renewing} from './renewal.js';
 import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
-import {clones, mapValues} from './tensors.js';
+import {clones, isEmpty, mapValues, type Named} from './tensors.js';
 
 /** A weight that is trained, and what moves it. */
 export interface Attached {
@@ -81,7 +83,10 @@ export class ProjectedOptimizer extends Optimizer {
     if (weightDecay > 0 && this.inners.all.some(({learningRate}) => !Number.isFinite(learningRate))) {
       throw new Error('weightDecay goes by the learning rate of the inner optimizer, and this one has none');
     }
-    this.roster = new Roster(this.plan, this.inners, {seed, keepBase, keepStart: weightDecay > 0});
+    const renewal = this.settings;
+    for (const {className} of this.inners.all)
+      expectMoments(parametrization, renewing(parametrization, renewal), className);
+    this.roster = new Roster(this.plan, this.inners, {seed, keepBase, keepStart: weightDecay > 0, renewal});
   }
 
   /**
@@ -131,7 +136,12 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** One step, in the order it happens. Until all gradients are projected and found finite, nothing moves. */
   private advance(weights: readonly Variable[], capture: (take: OnGradient) => void): void {
-    const projected = this.project(weights, capture);
+    const attachments = this.roster.forWeights(weights);
+    if (attachments.some(({awaits}) => awaits)) {
+      this.observe(attachments, capture);
+      return;
+    }
+    const projected = this.project(attachments, capture);
     try {
       if (!this.mayMove(projected)) return;
       this.attach(projected);
@@ -142,16 +152,45 @@ export class ProjectedOptimizer extends Optimizer {
     }
   }
 
-  /** Projects each gradient as it arrives; a refresh that is due comes first. In the order of `weights`. */
-  private project(weights: readonly Variable[], capture: (take: OnGradient) => void): Projected {
-    const attachments = this.roster.forWeights(weights);
-    const attachmentOf = new Map(weights.map((weight, i) => [weight, attachments[i]!]));
+  /** Lets weights see gradients before they start. Until all have seen enough, nothing moves. */
+  private observe(attachments: readonly Attachment[], capture: (take: OnGradient) => void): void {
+    const awaiting = new Map(attachments.filter(({awaits}) => awaits).map(a => [a.weight, a]));
+    const seen = new Map<Attachment, Named>();
+    try {
+      capture((weight, gradient) => {
+        const attachment = awaiting.get(weight);
+        if (attachment) seen.set(attachment, keepNamed(attachment.observe(gradient)));
+      });
+      const bad = [...seen].filter(([, sums]) => canRead() && !areAllFinite(Object.values(sums)));
+      if (bad.length > 0 && this.settings.nonFinite !== 'ignore') {
+        if (this.settings.nonFinite === 'skip') this.skips++;
+        else
+          throw this.unusable(
+            bad.map(([{weight}]) => describe(weight)),
+            'holds NaN or infinity',
+          );
+        return;
+      }
+      for (const attachment of awaiting.values()) {
+        attachment.remember(seen.get(attachment));
+        if (!this.roster.find(attachment.weight)) this.roster.enlist(attachment);
+      }
+    } finally {
+      seen.forEach(sums => dispose(sums));
+    }
+  }
+
+  /** Projects each gradient as it arrives; a refresh that is due comes first. In the order of the attachments. */
+  private project(attachments: readonly Attachment[], capture: (take: OnGradient) => void): Projected {
+    const attachmentOf = new Map(attachments.map(attachment => [attachment.weight, attachment]));
     const arrived = new Map<Attachment, Projection>();
-    const now = this.refreshNow();
     try {
       capture((weight, gradient, how) => {
         const attachment = attachmentOf.get(weight)!;
-        arrived.set(attachment, keepProjection(attachment.project(gradient, attachment.due ?? now)));
+        arrived.set(
+          attachment,
+          keepProjection(attachment.project(gradient, attachment.due ?? this.dueNow(attachment))),
+        );
         attachment.captured = how;
       });
     } catch (error) {
@@ -161,9 +200,9 @@ export class ProjectedOptimizer extends Optimizer {
     return new Map(attachments.flatMap(a => (arrived.has(a) ? [[a, arrived.get(a)!] as const] : [])));
   }
 
-  /** The step, where the schedule says that a refresh is due at it; not while gradients are being gathered. */
-  private refreshNow(): number | null {
-    return this.pending === 0 && this.settings.refresh(this.iterations) ? this.iterations : null;
+  /** The step, where a refresh of this weight is due at it; not while gradients are being gathered. */
+  private dueNow({renewing}: Attachment): number | null {
+    return this.pending === 0 && renewing.refresh(this.iterations) ? this.iterations : null;
   }
 
   /** Whether these gradients may move anything; throws when they must not and nobody said to skip them. */
@@ -180,10 +219,17 @@ export class ProjectedOptimizer extends Optimizer {
       this.skips++;
       return false;
     }
-    const names = bad.slice(0, 3).map(({weight}) => describe(weight));
-    if (bad.length > 3) names.push(`${bad.length - 3} more`);
     const what = bad.every(({isFinite}) => isFinite) ? 'is too large to square' : 'holds NaN or infinity';
-    throw new Error(
+    throw this.unusable(
+      bad.map(({weight}) => describe(weight)),
+      what,
+    );
+  }
+
+  private unusable(weights: readonly string[], what: string): Error {
+    const names = weights.slice(0, 3);
+    if (weights.length > 3) names.push(`${weights.length - 3} more`);
+    return new Error(
       `the gradient of ${names.join(', ')} ${what} at step ${this.iterations}; nothing was moved. Lower the learning ` +
         `rate, set clipNorm, or pass over such steps with nonFinite: 'skip'`,
     );
@@ -191,20 +237,22 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** Makes new attachments and refreshes real. */
   private attach(projected: Projected): void {
-    const refreshed = new Set<Variable>();
-    const now = this.refreshNow();
+    const reset = new Set<Variable>();
     // A weight that has no gradient this time is refreshed when it has one.
-    if (now !== null) for (const attachment of this.roster.attachments) attachment.due = now;
+    for (const attachment of this.roster.attachments)
+      attachment.due = this.dueNow(attachment) ?? attachment.due;
     for (const [attachment, projection] of projected) {
-      if (this.roster.find(attachment.weight)) {
-        if (projection.fresh) Object.values(attachment.factors).forEach(factor => refreshed.add(factor));
-        attachment.commit(projection);
-      } else {
-        attachment.commit(projection);
-        this.roster.enlist(attachment);
+      const isNew = isEmpty(attachment.factors);
+      attachment.commit(projection);
+      if (isNew) this.roster.enlist(attachment);
+      else if (projection.fresh) {
+        const {factors, renewing} = attachment;
+        if (renewing.moments === 'reset') Object.values(factors).forEach(factor => reset.add(factor));
+        for (const [key, map] of Object.entries(projection.transport ?? {}))
+          this.inners.transport(factors[key]!, map);
       }
     }
-    if (refreshed.size > 0 && this.settings.moments === 'reset') this.inners.reset(refreshed);
+    if (reset.size > 0) this.inners.reset(reset);
   }
 
   /** The gradients to step along: the mean of the last few, or none while they are being gathered. */
@@ -278,7 +326,8 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
   get attached(): readonly Attached[] {
-    return this.roster.attachments.map(({weight, name, parametrization, factors, store, refreshed}) => ({
+    const started = this.roster.attachments.filter(({factors}) => !isEmpty(factors));
+    return started.map(({weight, name, parametrization, factors, store, refreshed}) => ({
       weight,
       name,
       parametrization,

@@ -1,5 +1,7 @@
 import type {Scalar, Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import type {Gradient} from './capture/gradient.js';
+import type {Moments} from './moments.js';
+import type {Schedule} from './schedule.js';
 
 /**
  * The contract of this library: how one weight depends on a few factors.
@@ -21,6 +23,7 @@ import type {Gradient} from './capture/gradient.js';
  * - **agreement**   a hand-written `pullback` equals automatic differentiation.
  * - **lift**        `lift(state, next) = Phi(next) - Phi(state)`.
  * - **continuity**  right after a `refresh`, Phi is the weight it was given.
+ * - **transport**   `transport` carries moments as W does: through DPhi of the old state, and DPhi* of the new.
  * - **keys**        `pullback` and `refresh` return every factor by its name, in its shape.
  * - **purity**      equal inputs give equal outputs, inputs stay as they were, no tensor is left behind.
  */
@@ -34,6 +37,39 @@ export interface Start {
   readonly gradient: Gradient;
   /** A 32-bit seed that belongs to this weight and step alone: see `normal` and `uniform`. */
   readonly seed: number;
+  /** What `observe` gathered from the gradients up to and with this one, where the parametrization asked for it. */
+  readonly sketch?: Readonly<Record<string, Tensor>>;
+}
+
+/** Gradients that a weight sees before it starts: nothing moves until then. */
+export interface Observation {
+  /** How many gradients, the one it starts with among them; at least 1. */
+  readonly steps: number;
+  /** Empty sums for a weight of this shape. */
+  begin(start: {
+    readonly shape: readonly [m: number, n: number];
+    readonly seed: number;
+  }): Record<string, Tensor>;
+  /** The sums with one gradient more; linear in the gradient. */
+  add(sums: Readonly<Record<string, Tensor>>, gradient: Gradient): Record<string, Tensor>;
+}
+
+/** How a subspace is renewed where the options of the optimizer do not say. */
+export interface Renewal {
+  /** When, by steps taken. */
+  readonly refresh: Schedule;
+  /** What becomes of the inner optimizer's moments then. */
+  readonly moments: Moments;
+  /** What must not become of them, and why: an error for every inner optimizer that has moments. */
+  readonly refuses?: Partial<Record<Moments, string>>;
+}
+
+/** A linear map between the old and the new coordinates of a factor: `left x right`, either of which may be missing. */
+export interface Transport {
+  /** `[p, p]` for a factor `[p, q]`. */
+  readonly left?: Tensor2D;
+  /** `[q, q]` */
+  readonly right?: Tensor2D;
 }
 
 /** What `init` and `refresh` return. */
@@ -68,6 +104,12 @@ export interface Members<K extends string, S extends State<K>> {
    */
   trained?(shape: readonly [m: number, n: number]): number;
 
+  /** When the subspace is renewed, unless the options say otherwise. Default: never. */
+  readonly renewal?: Renewal;
+
+  /** Gradients to see before `init`, which is given what was gathered. Default: it sees the first one alone. */
+  readonly observe?: Observation | undefined;
+
   /** Factors and frozen part for a weight seen for the first time. */
   init(start: Start): Fresh<K>;
 
@@ -85,6 +127,12 @@ export interface Members<K extends string, S extends State<K>> {
    * Factors keep their shapes: the inner optimizer's moments depend on them.
    */
   refresh?(state: S, start: Start & {readonly step: number}): Fresh<K>;
+
+  /**
+   * How moments of the factors follow a refresh (`moments: 'transport'`): for each factor the map from its old
+   * coordinates to its new ones, `DPhi_new* DPhi_old` up to a number. For W = W0 + P R it is `left = P_new^T P_old`.
+   */
+  transport?(state: S, next: S): Record<K, Transport>;
 
   /**
    * Bends the factor gradients before the inner optimizer sees them (scaled gradients, masks); linear in the

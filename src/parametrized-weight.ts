@@ -4,11 +4,12 @@ import {type Attachment, describe, type Holding, newStore, type Projection} from
 import * as calculus from './calculus.js';
 import {denseGradient} from './capture/gradient.js';
 import type {CapturedHow} from './capture/tape.js';
-import type {Fresh, Gradient, Parametrization} from './parametrization.js';
+import type {Fresh, Gradient, Parametrization, Transport} from './parametrization.js';
 import {normal, splitSeed} from './random.js';
+import {type Renewing, renewing} from './renewal.js';
 import type {Store, Variables} from './store.js';
 import {matrixShape} from './targets.js';
-import {clones, isEmpty, type Named, reshaped, sumOfSquares, tidied} from './tensors.js';
+import {clones, isEmpty, mapValues, type Named, reshaped, sumOfSquares, tidied} from './tensors.js';
 
 /** A weight that moves through the factors of a parametrization. */
 export class ParametrizedWeight implements Attachment {
@@ -16,6 +17,8 @@ export class ParametrizedWeight implements Attachment {
   refreshed = false;
   captured: CapturedHow | null = null;
   due: number | null = null;
+  observed = 0;
+  readonly renewing: Renewing;
   private readonly shape: [m: number, n: number];
 
   constructor(
@@ -26,10 +29,33 @@ export class ParametrizedWeight implements Attachment {
   ) {
     this.store = newStore(name);
     this.shape = matrixShape(weight.shape);
+    this.renewing = renewing(parametrization, holding.renewal);
   }
 
   get factors(): Variables {
     return this.store.get('factors');
+  }
+
+  get awaits(): boolean {
+    return isEmpty(this.factors) && this.observed + 1 < (this.parametrization.observe?.steps ?? 1);
+  }
+
+  observe(gradient: Gradient): Named {
+    const {observe, name} = this.parametrization;
+    const {shape} = this;
+    return tidied(() => {
+      const sums = this.store.has('sketch')
+        ? this.store.get('sketch')
+        : observe!.begin({shape, seed: this.seedOf(0)});
+      const more = observe!.add(sums, gradient);
+      expectAlike(`${name} on ${describe(this.weight)}: observe.add`, sums, more);
+      return clones(more);
+    });
+  }
+
+  remember(sums: Named | undefined): void {
+    this.observed++;
+    if (sums) this.store.put('sketch', sums);
   }
 
   project(gradient: Gradient, due: number | null): Projection {
@@ -40,6 +66,7 @@ export class ParametrizedWeight implements Attachment {
       // Clones, because a parametrization may hand back what it was given, or one tensor under two names.
       const fresh = chosen && {factors: clones(chosen.factors), frozen: clones(chosen.frozen ?? {})};
       const state = fresh ? this.stateOf(fresh) : this.state();
+      const transport = fresh && !isNew ? this.transport(state) : null;
       const where = `${p.name} on ${describe(this.weight)}`;
       let grads: Named = calculus.pullback(p, state, gradient);
       expectAlike(`${where}: pullback`, state.factors, grads);
@@ -49,6 +76,7 @@ export class ParametrizedWeight implements Attachment {
       }
       return {
         fresh,
+        transport,
         grads: clones(grads),
         norm2: sumOfSquares(grads),
         gradientNorm2: isNew ? gradient.norm2() : null,
@@ -71,6 +99,7 @@ export class ParametrizedWeight implements Attachment {
     const {store, holding} = this;
     this.refreshed = !isEmpty(this.factors);
     this.due = null;
+    this.store.drop('sketch');
     tidy(() => {
       // From the first refresh on, the base of the moment is not the weight before training.
       if (holding.keepBase && this.refreshed && !store.get('base')['first']) {
@@ -113,6 +142,7 @@ export class ParametrizedWeight implements Attachment {
   }
 
   checkRestored(): void {
+    if (this.observed > 0 && isEmpty(this.factors)) return;
     if (isEmpty(this.factors)) throw new Error(`the saved state of ${describe(this.weight)} has no factors`);
     if (this.needsBase && !this.store.get('base')['last']) {
       throw new Error(
@@ -133,8 +163,9 @@ export class ParametrizedWeight implements Attachment {
   }
 
   private begin(gradient: Gradient): Fresh {
-    const seed = splitSeed(this.holding.seed, this.name, 0);
-    const fresh = this.parametrization.init({weight: this.matrix(), gradient, seed});
+    const {init, observe} = this.parametrization;
+    const sketch = observe && observe.steps > 1 ? this.observe(gradient) : undefined;
+    const fresh = init({weight: this.matrix(), gradient, seed: this.seedOf(0), ...(sketch && {sketch})});
     return expectTensors(`${this.parametrization.name} on ${describe(this.weight)}: init`, fresh);
   }
 
@@ -142,13 +173,28 @@ export class ParametrizedWeight implements Attachment {
   private renew(gradient: Gradient, step: number | null): Fresh | null {
     const {parametrization: p, store} = this;
     if (step === null || store.has('sums') || !p.refresh) return null;
-    const seed = splitSeed(this.holding.seed, this.name, step);
     const where = `${p.name} on ${describe(this.weight)}: refresh`;
-    const given = {weight: this.matrix(), gradient, seed, step};
+    const given = {weight: this.matrix(), gradient, seed: this.seedOf(step), step};
     const fresh = expectTensors(where, p.refresh(this.state() as never, given));
     expectAlike(where, this.factors, fresh.factors);
     expectAlike(`${where}, frozen part`, store.get('frozen'), fresh.frozen ?? {});
     return fresh;
+  }
+
+  /** How the moments get to a state chosen anew, where they are to. */
+  private transport(next: calculus.HeldState): Record<string, Transport> | null {
+    const {parametrization: p, renewing} = this;
+    if (renewing.moments !== 'transport' || !p.transport) return null;
+    const maps: Record<string, Transport> = p.transport(this.state() as never, next as never);
+    // Handles of their own: two factors may share a map.
+    return mapValues(maps, ({left, right}) => ({
+      ...(left && {left: left.clone()}),
+      ...(right && {right: right.clone()}),
+    }));
+  }
+
+  private seedOf(step: number): number {
+    return splitSeed(this.holding.seed, this.name, step);
   }
 
   private stateOf({factors, frozen = {}}: Fresh): calculus.HeldState {

@@ -4,6 +4,7 @@ import {matchSaved, type SavedWeight} from './checkpoint.js';
 import type {Inners} from './inners.js';
 import {ParametrizedWeight} from './parametrized-weight.js';
 import {toJson} from './recipe.js';
+import {expectMoments} from './renewal.js';
 import {plainName, type Plan} from './targets.js';
 import {isGone, mapValues} from './tensors.js';
 import {WholeWeight} from './whole-weight.js';
@@ -50,8 +51,14 @@ export class Roster {
     });
   }
 
-  /** Gives a committed attachment its place, and its factors their positions in the inner optimizer. */
+  /**
+   * Gives an attachment its place, and its factors their positions in the inner optimizer. One that was enlisted
+   * without factors, because it was to see gradients first, comes to the end.
+   */
   enlist(attachment: Attachment): void {
+    const before = this.places.indexOf(attachment);
+    if (before >= 0) this.places.splice(before, 1);
+    this.byWeight.delete(attachment.weight);
     this.place(attachment, this.places.length, Object.keys(attachment.factors));
   }
 
@@ -59,7 +66,7 @@ export class Roster {
   saved(): SavedWeight[] {
     return this.places.map(entry => {
       if (!isAttachment(entry)) return entry;
-      const {name, weight, factors, refreshed, due, store, parametrization} = entry;
+      const {name, weight, factors, refreshed, observed, due, store, parametrization} = entry;
       return {
         name,
         weight: weight.name,
@@ -68,6 +75,7 @@ export class Roster {
         due,
         factors: Object.keys(factors),
         refreshed,
+        observed,
         tensors: store.all(),
       };
     });
@@ -142,6 +150,7 @@ export class Roster {
     attachment.store.restore(saved.tensors);
     attachment.refreshed = saved.refreshed;
     attachment.due = saved.due;
+    attachment.observed = saved.observed ?? 0;
     try {
       attachment.checkRestored();
     } catch (error) {
@@ -177,6 +186,10 @@ export class Roster {
       factors.forEach((factor, i) =>
         this.inners.add(attachment.factors[factor]!, {weight, factor}, first + i),
       );
+      if (attachment.parametrization && factors.length > 0) {
+        const className = this.inners.classOf(attachment.factors[factors[0]!]!);
+        expectMoments(attachment.parametrization, attachment.renewing, className);
+      }
     } catch (error) {
       // A function that makes inner optimizers failed: the weight stays as unknown, or as saved, as it was.
       factors.forEach((factor, i) => this.inners.remove(attachment.factors[factor]!, first + i));

@@ -1,10 +1,8 @@
+import {type Moments, MOMENTS} from './moments.js';
 import {expectNumber, expectOneOf, expectOptions} from './options.js';
 import type {Parametrization} from './parametrization.js';
 import {type LearningRate, never, type Schedule} from './schedule.js';
 import {isParametrization, type Targets} from './targets.js';
-
-/** What happens to the inner optimizer's moments when a weight is refreshed. */
-export type Moments = 'keep' | 'reset';
 
 /** Options of `projected` and `ProjectedOptimizer`. */
 export interface ProjectedOptions {
@@ -27,9 +25,15 @@ export interface ProjectedOptions {
   accumulate?: number;
   /** The learning rate of each step, for every inner optimizer. Default: what the inner optimizer was given. */
   learningRate?: LearningRate;
-  /** When to choose the subspace anew, by steps taken, e.g. `every(200)`. Default `never`. */
+  /**
+   * When to choose the subspace anew, by steps taken, e.g. `every(200)`. Default: as the parametrization says
+   * (its `renewal`), which for most is `never`.
+   */
   refresh?: Schedule;
-  /** Required with `refresh`. */
+  /**
+   * What becomes of the inner optimizer's moments then: 'keep', 'reset' or 'transport'. Default: as the
+   * parametrization says; required where it says nothing.
+   */
   moments?: Moments;
   /** How `minimize` gets gradients: 'auto' as operators where the op allows it, 'dense' formed. Default 'auto'. */
   capture?: 'auto' | 'dense';
@@ -41,8 +45,8 @@ export interface ProjectedOptions {
 }
 
 /** Options with their defaults. */
-export type Settings = Required<Omit<ProjectedOptions, 'targets' | 'clipNorm' | 'learningRate' | 'moments'>> &
-  Pick<ProjectedOptions, 'targets' | 'clipNorm' | 'learningRate' | 'moments'>;
+export type Settings = Required<Omit<ProjectedOptions, Left>> & Pick<ProjectedOptions, Left>;
+type Left = 'targets' | 'clipNorm' | 'learningRate' | 'refresh' | 'moments';
 
 export const OPTION_NAMES = [
   'targets',
@@ -74,7 +78,6 @@ export function readOptions(parametrization: Parametrization, options: Projected
     keepBase: false,
     weightDecay: 0,
     accumulate: 1,
-    refresh: never,
     capture: 'auto',
     nonFinite: 'throw',
     ...withoutUndefined(options),
@@ -92,11 +95,11 @@ export function readOptions(parametrization: Parametrization, options: Projected
   );
   if (settings.clipNorm !== undefined)
     expectNumber('clipNorm', settings.clipNorm, 'a number above 0', n => n > 0);
-  if (settings.moments !== undefined) expectOneOf('moments', settings.moments, ['keep', 'reset']);
+  if (settings.moments !== undefined) expectOneOf('moments', settings.moments, MOMENTS);
   expectFunction('learningRate', settings.learningRate, 'cosine(1e-3, {steps: 1000})');
   expectFunction('refresh', settings.refresh, 'every(200)');
   if (options.refresh && options.refresh !== never) {
-    if (!settings.moments) {
+    if (!(settings.moments ?? parametrization.renewal)) {
       throw new Error(
         `refresh: say what becomes of the inner optimizer's moments: moments: 'keep' or 'reset'`,
       );

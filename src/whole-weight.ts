@@ -3,8 +3,9 @@ import {reshape} from '@tensorflow/tfjs-core';
 import {type Attachment, describe, type Holding, newStore, type Projection} from './attachment.js';
 import type {CapturedHow} from './capture/tape.js';
 import type {Gradient} from './parametrization.js';
+import {never} from './schedule.js';
 import type {Store, Variables} from './store.js';
-import {isEmpty, sumOfSquares, tidied} from './tensors.js';
+import {isEmpty, type Named, sumOfSquares, tidied} from './tensors.js';
 
 /** A weight that the inner optimizer moves as it is: the rule 'train'. Its one factor is the weight. */
 export class WholeWeight implements Attachment {
@@ -13,6 +14,9 @@ export class WholeWeight implements Attachment {
   refreshed = false;
   captured: CapturedHow | null = null;
   due: number | null = null;
+  observed = 0;
+  readonly renewing = {refresh: never, moments: 'keep'} as const;
+  readonly awaits = false;
   factors: Variables = {};
 
   constructor(
@@ -27,7 +31,7 @@ export class WholeWeight implements Attachment {
     return tidied(() => {
       const grads = {weight: reshape(gradient.dense(), this.weight.shape)};
       const fresh = isEmpty(this.factors) ? {factors: {}} : null;
-      return {fresh, grads, norm2: sumOfSquares(grads), gradientNorm2: null};
+      return {fresh, transport: null, grads, norm2: sumOfSquares(grads), gradientNorm2: null};
     });
   }
 
@@ -36,6 +40,12 @@ export class WholeWeight implements Attachment {
     this.factors = {weight: this.weight};
     if (this.keepsStart) this.store.put('start', this.factors);
   }
+
+  observe(): Named {
+    return {};
+  }
+
+  remember(): void {}
 
   isDead(): boolean {
     return false;

@@ -19,6 +19,8 @@ export interface Gradient {
   norm2(): Scalar;
   /** G itself, `[m, n]`: the last resort. */
   dense(): Tensor2D;
+  /** `(x^T x) Q`, [m, k], where x is known. */
+  inputGram?(q: Tensor2D): Tensor2D;
 }
 
 /** A gradient that exists as a tensor, seen as `[m, n]`. The tensor stays the caller's. */

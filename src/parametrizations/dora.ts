@@ -65,7 +65,7 @@ export const dora = /* @__PURE__ */ recipe('dora', (options: DoraOptions = {}): 
   const start = (given: Start) => {
     const {weight} = given;
     const [m, n] = weight.shape;
-    const {factors, frozen} = begin('dora', init({...given, rank}), {a: [m, rank], b: [rank, n]});
+    const {factors, frozen} = begin('dora', init({...given, rank, scale: s}), {a: [m, rank], b: [rank, n]});
     return {factors: {...factors, magnitude: squeeze(lengths(weight), [0])}, ...(frozen && {frozen})};
   };
   /** What a gradient of V is for A and B. */
@@ -74,9 +74,11 @@ export const dora = /* @__PURE__ */ recipe('dora', (options: DoraOptions = {}): 
     b: mul(matMul(transpose(a), gradient), s),
   });
 
+  const {observe} = init;
   return {
     name: 'dora',
     rank,
+    ...(observe && {observe: {...observe, begin: given => observe.begin({...given, rank})}}),
     trained: ([m, n]) => rank * (m + n) + n,
     init: start,
     compose: state => {

@@ -35,7 +35,7 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
   const s = rankStabilised ? alpha / Math.sqrt(rank) : alpha / rank;
 
   const start = (given: Start) => {
-    const {a, b} = init({...given, rank});
+    const {a, b} = init({...given, rank, scale: s});
     const [m, n] = given.weight.shape;
     if (!a && !b) throw new Error('lora: init returned neither a nor b; with both at zero nothing can move');
     expectShape('a', a, [m, rank]);
@@ -46,9 +46,11 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
     };
   };
 
+  const {observe} = init;
   return {
     name: 'lora',
     rank,
+    ...(observe && {observe: {...observe, begin: given => observe.begin({...given, rank})}}),
     trained: ([m, n]) => rank * (m + n),
     init: start,
     delta: ({factors: {a, b}, frozen: {a0, b0}}) => {

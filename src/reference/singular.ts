@@ -1,4 +1,4 @@
-import {copy, shapeOf, transpose, type Matrix} from './matrix.js';
+import {copy, identity, matrix, shapeOf, transpose, type Matrix} from './matrix.js';
 
 /**
  * Singular values of A, largest first, min(m, n) of them.
@@ -45,4 +45,53 @@ function rotateColumns(u: Matrix, p: number, q: number, angle: number): void {
     u.set(i, p, cos * x + sin * y);
     u.set(i, q, cos * y - sin * x);
   }
+}
+
+/** `A = U diag(s) V'`, min(m, n) terms: `u` [m, p] and `v` [n, p] with orthonormal columns, s largest first. */
+export interface Svd {
+  u: Matrix;
+  s: number[];
+  v: Matrix;
+}
+
+/** The decomposition by the same rotations. Where s is zero the column of the longer side is left zero. */
+export function svd(a: Matrix): Svd {
+  const [rows, columns] = shapeOf(a);
+  if (rows < columns) {
+    const {u, s, v} = svd(transpose(a));
+    return {u: v, s, v: u};
+  }
+  const image = copy(a);
+  const turns = identity(columns);
+  for (let sweep = 0, rotated = true; rotated && sweep < 60; sweep++) {
+    rotated = false;
+    for (let p = 0; p < columns; p++) {
+      for (let q = p + 1; q < columns; q++) {
+        const [pp, qq, pq] = [columnDot(image, p, p), columnDot(image, q, q), columnDot(image, p, q)];
+        if (Math.abs(pq) <= 1e-15 * Math.sqrt(pp * qq)) continue;
+        const angle = 0.5 * Math.atan2(2 * pq, pp - qq);
+        rotateColumns(image, p, q, angle);
+        rotateColumns(turns, p, q, angle);
+        rotated = true;
+      }
+    }
+  }
+  const lengths = Array.from({length: columns}, (_, p) => Math.sqrt(columnDot(image, p, p)));
+  const order = lengths.map((_, p) => p).sort((p, q) => lengths[q]! - lengths[p]!);
+  return {
+    u: chosen(image, order, p => (lengths[p] === 0 ? 0 : 1 / lengths[p]!)),
+    s: order.map(p => lengths[p]!),
+    v: chosen(turns, order),
+  };
+}
+
+/** The columns named, in that order, each times a number: [m, k]. */
+export function chosen(
+  a: Matrix,
+  columns: readonly number[],
+  size: (column: number) => number = () => 1,
+): Matrix {
+  const [rows] = shapeOf(a);
+  const values = Array.from({length: rows}, (_, i) => columns.map(p => a.get(i, p) * size(p)));
+  return matrix([rows, columns.length], values.flat());
 }

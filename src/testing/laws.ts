@@ -15,7 +15,8 @@ import {
 } from '@tensorflow/tfjs-core';
 import * as calculus from '../calculus.js';
 import {denseGradient} from '../capture/gradient.js';
-import type {Fresh, Gradient, Parametrization} from '../parametrization.js';
+import {through} from '../moments.js';
+import type {Fresh, Gradient, Parametrization, Transport} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
 import {mapValues, type Named} from '../tensors.js';
 
@@ -26,6 +27,7 @@ export type LawName =
   | 'agreement'
   | 'lift'
   | 'continuity'
+  | 'transport'
   | 'keys and shapes'
   | 'purity'
   | 'precondition'
@@ -181,13 +183,7 @@ class Check {
   /** <G, DPhi v> by central differences, which share no code with the pullback; extrapolated, for float32. */
   private adjoint(state: calculus.HeldState, grads: Named, dense: Tensor2D): void {
     const direction = mapValues(state.factors, (factor, k) => this.random(factor.shape, 'v', k));
-    const at = (t: number) =>
-      calculus.phi(this.p, {
-        ...state,
-        factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
-      });
-    const slope = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
-    const tangent = reshape(sub(mul(slope(0.02), 4 / 3), mul(slope(0.04), 1 / 3)), [...this.shape]);
+    const tangent = reshape(this.tangent(state, direction), [...this.shape]);
     const products = Object.entries(grads).map(([k, grad]) => sum(mul(grad, direction[k]!)));
     const right = products.reduce((total, product) => add(total, product));
     const scale = add(sum(abs(mul(dense, tangent))), 1e-6);
@@ -199,6 +195,17 @@ class Check {
       '<G, DPhi v> against <pullback G, v>',
       20,
     );
+  }
+
+  /** DPhi v, by central differences. */
+  private tangent(state: calculus.HeldState, direction: Named): Tensor {
+    const at = (t: number) =>
+      calculus.phi(this.p, {
+        ...state,
+        factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
+      });
+    const slope = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
+    return sub(mul(slope(0.02), 4 / 3), mul(slope(0.04), 1 / 3));
   }
 
   private agreement(state: calculus.HeldState, gradient: Gradient): void {
@@ -269,6 +276,25 @@ class Check {
       this.same(again.factors[k]!, factor, `refresh of ${k}, twice`);
     const after = this.weightOf(this.held(renewed, current), current);
     this.compare('continuity', after, current, current, 'Phi after a refresh against the weight before');
+    this.transport(state, this.held(renewed, current));
+  }
+
+  /** Moments go where DPhi of the old state and DPhi* of the new take them, up to one number for all factors. */
+  private transport(state: calculus.HeldState, next: calculus.HeldState): void {
+    const {p, shape} = this;
+    if (!p.transport) return;
+    const moments = mapValues(state.factors, (factor, k) => this.random(factor.shape, 'moment', k));
+    const inW = reshape(this.tangent(state, moments), [...shape]) as Tensor2D;
+    const want = calculus.pullback(p, next, denseGradient(inW, shape));
+    const maps = p.transport(state as never, next as never) as Record<string, Transport>;
+    const got = mapValues(moments, (moment, k) => through(maps[k] ?? {}, moment));
+    const dot = (x: Named, y: Named) =>
+      Object.keys(x).reduce((total, k) => total + sum(mul(x[k]!, y[k]!)).dataSync()[0]!, 0);
+    const ratio = dot(got, want) / Math.max(dot(want, want), 1e-30);
+    for (const [k, moment] of Object.entries(got)) {
+      const note = `moment of ${k} against DPhi* DPhi`;
+      this.compare('transport', moment, mul(want[k]!, ratio), moment, note, 20);
+    }
   }
 
   /** Equal inputs give equal outputs, whatever other weights were met in between. */

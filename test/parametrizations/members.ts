@@ -2,7 +2,6 @@ import * as tf from '@tensorflow/tfjs';
 import {
   additive,
   dora,
-  vera,
   full,
   gaussian,
   hadamard,
@@ -12,7 +11,12 @@ import {
   kronecker,
   kroneckerUniform,
   lora,
+  loraGA,
+  loraOne,
+  olora,
   orthogonal,
+  pissa,
+  vera,
   type Parametrization,
   symmetric,
 } from '../../src/index.js';
@@ -73,6 +77,16 @@ export const members: Record<string, Record<string, Parametrization>> = {
     'lora({init: symmetric()})': lora({rank: 2, init: symmetric()}),
     'lora({init: orthogonal()})': lora({rank: 2, init: orthogonal()}),
     'lora({init: orthogonal({both: true})})': lora({rank: 2, init: orthogonal({both: true, gain: 2})}),
+    'lora({init: loraGA()})': lora({rank: 2, alpha: 3, init: loraGA()}),
+    'lora({rank: 4, init: loraGA()}), with 2r above the sides': lora({
+      rank: 4,
+      init: loraGA({direction: 'arbr'}),
+    }),
+    "lora({init: loraGA({direction: 'gaussian'})})": lora({rank: 2, init: loraGA({direction: 'gaussian'})}),
+    'lora({init: loraOne()})': lora({rank: 2, init: loraOne()}),
+    'lora({init: pissa()})': lora({rank: 2, alpha: 6, init: pissa()}),
+    'lora({rank: 12, init: pissa()}), above every side': lora({rank: 12, init: pissa()}),
+    'lora({init: olora()})': lora({rank: 3, init: olora()}),
     'lora with a start of the user': lora({
       rank: 2,
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
