@@ -34,6 +34,8 @@ export {full} from './parametrizations/full.js';
 export {hadamard, type HadamardOptions} from './parametrizations/hadamard.js';
 export {kronecker, type KroneckerOptions} from './parametrizations/kronecker.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
+export {loraXS, type LoraXSOptions} from './parametrizations/loraXS.js';
+export {mica, type MicaOptions} from './parametrizations/mica.js';
 export {vera, type VeraOptions} from './parametrizations/vera.js';
 
 export type {Initializer, InitializerObservation, InitializerStart} from './init/initializer.js';

@@ -10,6 +10,7 @@ export * from './hadamard.js';
 export * from './kronecker.js';
 export * from './vera.js';
 export * from './dora.js';
+export * from './frozen-frames.js';
 export * from './lora-ga.js';
 export * from './starts.js';
 export * from './optimizers.js';

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
 import * as calculus from '../../src/calculus.js';
-import {denseGradient, dora, type DoraOptions, projected, symmetric} from '../../src/index.js';
+import {denseGradient, dora, type DoraOptions, loraGA, pissa, projected, symmetric} from '../../src/index.js';
 import * as reference from '../../src/reference/index.js';
 import {fromTensor, toTensor, values} from '../helpers.js';
 import {distance, interrupted, matrix, SHAPES, situation, trained, worstAgainst} from './exercise.js';
@@ -180,6 +180,23 @@ describe('dora', () => {
       expect(trained(dora(options))).toBeLessThan(0.9);
     },
   );
+
+  test("takes any of lora's starts: from the weight, and from the sum of several gradients", () => {
+    expect(trained(dora({rank: 2, init: pissa()}))).toBeLessThan(0.9);
+    expect(trained(dora({rank: 2, init: loraGA({steps: 3})}))).toBeLessThan(0.9);
+    const weight = tf.variable(matrix([12, 10], 1));
+    const start = values(weight);
+    const optimizer = projected(tf.train.sgd(0.1), dora({rank: 2, init: loraGA({steps: 3})}), {
+      targets: () => true,
+    });
+    for (let step = 0; step < 3; step++) {
+      expect(values(weight)).toEqual(start);
+      optimizer.applyGradients({[weight.name]: matrix([12, 10], step)});
+    }
+    expect(values(weight)).not.toEqual(start);
+    optimizer.dispose();
+    weight.dispose();
+  });
 
   test('a refresh begins again from the weight as it is', () => {
     const weight = tf.variable(matrix([30, 20], 1));

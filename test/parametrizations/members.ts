@@ -13,6 +13,8 @@ import {
   lora,
   loraGA,
   loraOne,
+  loraXS,
+  mica,
   olora,
   orthogonal,
   pissa,
@@ -92,6 +94,17 @@ export const members: Record<string, Record<string, Parametrization>> = {
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
     }),
   },
+  loraXS: {
+    'loraXS()': loraXS(),
+    'loraXS({rank: 2, alpha: 6})': loraXS({rank: 2, alpha: 6}),
+    'loraXS({rank: 3, rankStabilised: true})': loraXS({rank: 3, rankStabilised: true}),
+    'loraXS({rank: 2, std: 1e-5})': loraXS({rank: 2, std: 1e-5}),
+  },
+  mica: {
+    'mica({rank: 1})': mica({rank: 1}),
+    'mica({rank: 2, alpha: 6})': mica({rank: 2, alpha: 6}),
+    'mica({rank: 2, rankStabilised: true})': mica({rank: 2, rankStabilised: true}),
+  },
   vera: {
     'vera()': vera(),
     'vera({rank: 3, projectionSeed: 5})': vera({rank: 3, projectionSeed: 5}),
@@ -113,5 +126,13 @@ export const shapes: Record<string, readonly (readonly [m: number, n: number])[]
     [7, 1],
     [16, 16],
     [8, 17],
+  ],
+  // A row or a column has one singular vector.
+  mica: [
+    [9, 6],
+    [6, 9],
+    [5, 5],
+    [16, 16],
+    [2, 17],
   ],
 };
