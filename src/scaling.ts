@@ -13,8 +13,3 @@ export function scaling(where: string, {rank, alpha, rankStabilised = false}: Sc
   expectNumber(`${where}: alpha`, alpha, 'a number other than 0', a => a !== 0);
   return rankStabilised ? alpha / Math.sqrt(rank) : alpha / rank;
 }
-
-/** Throws unless `init` is a function; `example` says of which kind. */
-export function expectInit(where: string, init: unknown, example: string): void {
-  if (typeof init !== 'function') throw new TypeError(`${where}: init must be a function such as ${example}`);
-}

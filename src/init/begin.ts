@@ -42,3 +42,8 @@ export function startOf<K extends string>(
   if (!frozen[`${keys[0]!}Start`]) return null;
   return Object.fromEntries(keys.map(key => [key, frozen[`${key}Start`]!])) as Record<K, Tensor>;
 }
+
+/** Throws unless `init` is a function; `example` says of which kind. */
+export function expectInit(where: string, init: unknown, example: string): void {
+  if (typeof init !== 'function') throw new TypeError(`${where}: init must be a function such as ${example}`);
+}

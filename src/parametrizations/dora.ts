@@ -13,13 +13,13 @@ import {
   transpose,
 } from '@tensorflow/tfjs-core';
 import {columnSums} from '../capture/layout.js';
-import {begin, startOf} from '../init/begin.js';
+import {begin, expectInit, startOf} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
 import {expectOneOf, expectOptions} from '../options.js';
 import type {BasedState, Composed, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
-import {expectInit, scaling} from '../scaling.js';
+import {scaling} from '../scaling.js';
 
 export interface DoraOptions {
   /** r, a positive integer. Default 8. */

@@ -1,11 +1,11 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {add, concat, expandDims, matMul, mul, reshape, sub, sum, transpose} from '@tensorflow/tfjs-core';
-import {begin, startOf} from '../init/begin.js';
+import {begin, expectInit, startOf} from '../init/begin.js';
 import {type HadamardInitializer, hadamardUniform} from '../init/hadamard.js';
 import {expectOptions} from '../options.js';
 import type {Additive, Gradient, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
-import {expectInit, scaling} from '../scaling.js';
+import {scaling} from '../scaling.js';
 
 export interface HadamardOptions {
   /** r of each of the two products, a positive integer; the change has rank up to r^2. Default 8. */

@@ -1,11 +1,11 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {add, concat, eye, matMul, mul, reshape, sub, transpose} from '@tensorflow/tfjs-core';
-import {begin, startOf} from '../init/begin.js';
+import {begin, expectInit, startOf} from '../init/begin.js';
 import {type KroneckerInitializer, kroneckerUniform} from '../init/kronecker.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
-import {expectInit, scaling} from '../scaling.js';
+import {scaling} from '../scaling.js';
 import type {Named} from '../tensors.js';
 
 export interface KroneckerOptions {

@@ -1,12 +1,12 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {add, expandDims, matMul, mul, squeeze, sub, sum, transpose} from '@tensorflow/tfjs-core';
-import {begin, startOf} from '../init/begin.js';
+import {begin, expectInit, startOf} from '../init/begin.js';
 import {veraConstant, type VeraInitializer} from '../init/vera.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive} from '../parametrization.js';
 import {splitSeed, uniform} from '../random.js';
 import {recipe} from '../recipe.js';
-import {expectInit, scaling} from '../scaling.js';
+import {scaling} from '../scaling.js';
 
 export interface VeraOptions {
   /** r, a positive integer. Default 256: the frames are not trained, so it costs r numbers. */
