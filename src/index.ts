@@ -30,20 +30,30 @@ export type {
   Tangent,
   Transport,
 } from './parametrization.js';
+export {additive, type AdditiveOptions} from './parametrizations/additive.js';
+export {dora, type DoraOptions} from './parametrizations/dora.js';
 export {full} from './parametrizations/full.js';
+export {hadamard, type HadamardOptions} from './parametrizations/hadamard.js';
+export {kronecker, type KroneckerOptions} from './parametrizations/kronecker.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
+export {loraXS, type LoraXSOptions} from './parametrizations/loraXS.js';
+export {mica, type MicaOptions} from './parametrizations/mica.js';
+export {vera, type VeraOptions} from './parametrizations/vera.js';
 
 export type {Initializer, InitializerObservation, InitializerStart} from './init/initializer.js';
 export type {GradientOptions} from './init/directions.js';
 export {eva, type EvaOptions} from './init/eva.js';
 export {gaussian} from './init/gaussian.js';
+export {hadamardHe, type HadamardInitializer, hadamardNormal, hadamardUniform} from './init/hadamard.js';
 export {kaiming} from './init/kaiming.js';
+export {type KroneckerInitializer, kroneckerUniform} from './init/kronecker.js';
 export {loraGA, type LoraGAEnergy, type LoraGAOptions} from './init/lora-ga.js';
 export {loraOne, type LoraOneOptions} from './init/lora-one.js';
 export {olora} from './init/olora.js';
 export {orthogonal} from './init/orthogonal.js';
 export {pissa, type PissaOptions} from './init/pissa.js';
 export {symmetric} from './init/symmetric.js';
+export {veraConstant, type VeraInitializer} from './init/vera.js';
 
 export {
   at,

@@ -2,7 +2,7 @@ import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {matMul, tensor2d, transpose} from '@tensorflow/tfjs-core';
 import {denseGradient} from '../capture/gradient.js';
 import {topSingular} from '../linalg/range-finder.js';
-import {expectNumber, expectOptions} from '../options.js';
+import {expectNumber, expectOneOf, expectOptions} from '../options.js';
 import {normal, splitSeed, threefry} from '../random.js';
 import {recipe} from '../recipe.js';
 import {expectGradientOptions, fromGradient, type GradientOptions, topOfGradient} from './directions.js';
@@ -50,8 +50,8 @@ export const loraGA = /* @__PURE__ */ recipe('loraGA', (options: LoraGAOptions =
   const known = ['direction', 'scale', 'gamma', 'steps', 'iterations', 'onEnergy'];
   expectOptions('loraGA', options, known);
   const {direction = 'arb2r', scale = 'stable', gamma = 16, onEnergy} = options;
-  expectOneOf('direction', direction, ['arb2r', 'a2rbr', 'arbr', 'random', 'gaussian']);
-  expectOneOf('scale', scale, ['stable', 'gd', 'unit', 'weight']);
+  expectOneOf('loraGA: direction', direction, ['arb2r', 'a2rbr', 'arbr', 'random', 'gaussian']);
+  expectOneOf('loraGA: scale', scale, ['stable', 'gd', 'unit', 'weight']);
   expectNumber('loraGA: gamma', gamma, 'a number above 0', g => g > 0);
   expectGradientOptions('loraGA', options);
 
@@ -129,9 +129,4 @@ function placing(
   const values = new Float32Array(count * rank);
   indices.forEach((index, j) => (values[index * rank + first + j] = size));
   return tensor2d(values, [count, rank]);
-}
-
-function expectOneOf(name: string, value: string, known: readonly string[]): void {
-  if (known.includes(value)) return;
-  throw new RangeError(`loraGA: ${name} must be one of ${known.map(k => `'${k}'`).join(', ')}, not ${value}`);
 }

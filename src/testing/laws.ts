@@ -380,7 +380,7 @@ class Check {
         factors: mapValues(state.factors, (x, k) => add(x, mul(direction[k]!, t))),
       });
     const over = (h: number) => mul(sub(at(h), at(-h)), 1 / (2 * h));
-    return reshape(sub(mul(over(0.05), 4 / 3), mul(over(0.1), 1 / 3)), [...this.shape]);
+    return reshape(sub(mul(over(0.02), 4 / 3), mul(over(0.04), 1 / 3)), [...this.shape]);
   }
 
   private weightOf(state: calculus.HeldState, base: Tensor2D): Tensor {

@@ -402,8 +402,8 @@ describe.each(backends)('loraGA on %s', backend => {
 
 test('options are checked', () => {
   expect(() => loraGA({gamma: 0})).toThrow('loraGA: gamma must be a number above 0, not 0');
-  expect(() => loraGA({direction: 'up' as never})).toThrow("direction must be one of 'arb2r'");
-  expect(() => loraGA({scale: 'large' as never})).toThrow("scale must be one of 'stable'");
+  expect(() => loraGA({direction: 'up' as never})).toThrow("loraGA: direction must be 'arb2r'");
+  expect(() => loraGA({scale: 'large' as never})).toThrow("loraGA: scale must be 'stable'");
   expect(() => loraGA({steps: 0})).toThrow('loraGA: steps must be a whole number of at least 1, not 0');
   expect(() => loraGA({iterations: -1})).toThrow('iterations must be a whole number');
   expect(() => loraGA({iters: 1} as never)).toThrow("unknown option 'iters'");

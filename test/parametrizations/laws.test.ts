@@ -4,7 +4,7 @@ import {readdirSync} from 'node:fs';
 import {fileURLToPath} from 'node:url';
 import {beforeAll, describe, expect, test} from 'vitest';
 import {checkLaws, expectLaws} from '../../src/testing/index.js';
-import {members} from './members.js';
+import {members, shapes} from './members.js';
 import {record} from './oracle.js';
 
 const rows = Object.entries(members).flatMap(([method, forms]) =>
@@ -25,10 +25,11 @@ describe.each(['cpu', 'wasm'])('laws on %s', backend => {
   });
 
   test.each(rows)('$form', ({method, parametrization}) => {
-    expectLaws(parametrization);
-    expectLaws(parametrization, more);
+    const usual = shapes[method] && {shapes: shapes[method]};
+    expectLaws(parametrization, usual);
+    expectLaws(parametrization, {...more, ...usual});
     if (backend !== 'cpu') return;
-    for (const {law, residual, tolerance} of checkLaws(parametrization))
+    for (const {law, residual, tolerance} of checkLaws(parametrization, usual))
       record(method, law, residual, tolerance);
   });
 });

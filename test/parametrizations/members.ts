@@ -1,14 +1,24 @@
 import * as tf from '@tensorflow/tfjs';
 import {
+  additive,
+  dora,
   full,
   gaussian,
+  hadamard,
+  hadamardHe,
+  hadamardNormal,
   kaiming,
+  kronecker,
+  kroneckerUniform,
   lora,
   loraGA,
   loraOne,
+  loraXS,
+  mica,
   olora,
   orthogonal,
   pissa,
+  vera,
   type Parametrization,
   symmetric,
 } from '../../src/index.js';
@@ -18,7 +28,46 @@ import {
  * are held to the laws (`laws.test.ts`), and are rows of the table in `docs/parametrizations/residuals.md`.
  */
 export const members: Record<string, Record<string, Parametrization>> = {
+  additive: {
+    'additive()': additive(),
+    "additive({form: 'equal'})": additive({form: 'equal'}),
+    "additive({form: 'orthogonal'})": additive({form: 'orthogonal'}),
+    'additive({rank: 4, scale: 3}), which divides no side': additive({rank: 4, scale: 3}),
+    "additive({rank: 4, form: 'equal'})": additive({rank: 4, form: 'equal'}),
+    "additive({rank: 4, form: 'orthogonal'})": additive({rank: 4, form: 'orthogonal'}),
+    "additive({rank: 12, form: 'orthogonal'}), above every side": additive({rank: 12, form: 'orthogonal'}),
+  },
+  dora: {
+    'dora()': dora(),
+    'dora({rank: 2, alpha: 6})': dora({rank: 2, alpha: 6}),
+    'dora({rank: 2, rankStabilised: true})': dora({rank: 2, rankStabilised: true}),
+    "dora({rank: 2, norm: 'constant'})": dora({rank: 2, norm: 'constant'}),
+    'dora({rank: 2, init: symmetric()})': dora({rank: 2, init: symmetric()}),
+  },
   full: {'full()': full()},
+  hadamard: {
+    'hadamard()': hadamard(),
+    'hadamard({rank: 1}), by products on the larger shapes': hadamard({rank: 1}),
+    'hadamard({rank: 3, alpha: 6})': hadamard({rank: 3, alpha: 6}),
+    'hadamard({init: hadamardNormal()})': hadamard({rank: 2, init: hadamardNormal()}),
+    'hadamard({init: hadamardHe()}), away from zero': hadamard({rank: 2, init: hadamardHe()}),
+  },
+  kronecker: {
+    'kronecker()': kronecker(),
+    'kronecker({rank: 1}), D = D1 D2 on the larger shapes': kronecker({rank: 1}),
+    'kronecker({rank: 1, alpha: 3, factor: 2})': kronecker({rank: 1, alpha: 3, factor: 2}),
+    'kronecker({factor: 1}): C is a number': kronecker({rank: 2, factor: 1}),
+    "kronecker({init: kroneckerUniform({zero: 'd'})})": kronecker({init: kroneckerUniform({zero: 'd'})}),
+    "kronecker({rank: 1, init: kroneckerUniform({zero: 'd'})})": kronecker({
+      rank: 1,
+      init: kroneckerUniform({zero: 'd'}),
+    }),
+    'kronecker with a start of the user, away from zero': kronecker({
+      rank: 1,
+      init: ({shapes}) =>
+        Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, tf.ones([...shape])])),
+    }),
+  },
   lora: {
     'lora()': lora(),
     'lora({rank: 1})': lora({rank: 1}),
@@ -45,4 +94,45 @@ export const members: Record<string, Record<string, Parametrization>> = {
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
     }),
   },
+  loraXS: {
+    'loraXS()': loraXS(),
+    'loraXS({rank: 2, alpha: 6})': loraXS({rank: 2, alpha: 6}),
+    'loraXS({rank: 3, rankStabilised: true})': loraXS({rank: 3, rankStabilised: true}),
+    'loraXS({rank: 2, std: 1e-5})': loraXS({rank: 2, std: 1e-5}),
+  },
+  mica: {
+    'mica({rank: 1})': mica({rank: 1}),
+    'mica({rank: 2, alpha: 6})': mica({rank: 2, alpha: 6}),
+    'mica({rank: 2, rankStabilised: true})': mica({rank: 2, rankStabilised: true}),
+  },
+  vera: {
+    'vera()': vera(),
+    'vera({rank: 3, projectionSeed: 5})': vera({rank: 3, projectionSeed: 5}),
+    'vera({rank: 1})': vera({rank: 1}),
+    'vera with a start of the user, away from zero': vera({
+      rank: 3,
+      init: ({weight, rank}) => ({d: tf.ones([rank]), b: tf.ones([weight.shape[1]])}),
+    }),
+  },
+};
+
+/** Shapes for the methods that some of the usual ones do not suit. */
+export const shapes: Record<string, readonly (readonly [m: number, n: number])[]> = {
+  // A column of one number has no direction, and one of a few may come so close to zero that differences are too coarse.
+  dora: [
+    [9, 6],
+    [6, 9],
+    [8, 8],
+    [7, 1],
+    [16, 16],
+    [8, 17],
+  ],
+  // A row or a column has one singular vector.
+  mica: [
+    [9, 6],
+    [6, 9],
+    [5, 5],
+    [16, 16],
+    [2, 17],
+  ],
 };
