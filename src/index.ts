@@ -30,6 +30,7 @@ export type {
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
+export {loraFA, type LoraFAOptions} from './parametrizations/lora-fa.js';
 
 export type {Initializer} from './init/initializer.js';
 export {gaussian} from './init/gaussian.js';

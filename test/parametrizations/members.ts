@@ -1,5 +1,14 @@
 import * as tf from '@tensorflow/tfjs';
-import {full, gaussian, kaiming, lora, orthogonal, type Parametrization, symmetric} from '../../src/index.js';
+import {
+  full,
+  gaussian,
+  kaiming,
+  lora,
+  loraFA,
+  orthogonal,
+  type Parametrization,
+  symmetric,
+} from '../../src/index.js';
 
 /**
  * Every parametrization in every form that matters, by the page of `docs/parametrizations/` it belongs to. All of them
@@ -22,5 +31,13 @@ export const members: Record<string, Record<string, Parametrization>> = {
       rank: 2,
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
     }),
+  },
+  'lora-fa': {
+    'loraFA()': loraFA(),
+    'loraFA({rank: 3, alpha: 6})': loraFA({rank: 3, alpha: 6}),
+    'loraFA({precondition: false})': loraFA({rank: 2, precondition: false}),
+    'loraFA({epsilon: 0.1})': loraFA({rank: 2, epsilon: 0.1, rankStabilised: true}),
+    'loraFA({init: orthogonal()})': loraFA({rank: 2, init: orthogonal()}),
+    'loraFA({init: gaussian()})': loraFA({rank: 2, init: gaussian()}),
   },
 };
