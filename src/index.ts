@@ -32,6 +32,10 @@ export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 export {loraFA, type LoraFAOptions} from './parametrizations/lora-fa.js';
 
+export type {Preconditioner} from './precondition/preconditioner.js';
+export {loraPro, type LoraProOptions} from './precondition/lora-pro.js';
+export {riemannian, type RiemannianOptions} from './precondition/riemannian.js';
+
 export type {Initializer} from './init/initializer.js';
 export {gaussian} from './init/gaussian.js';
 export {kaiming} from './init/kaiming.js';

@@ -50,6 +50,7 @@ const FACTOR_OPTIONS = [
   'alpha',
   'rankStabilised',
   'init',
+  'precondition',
 ] as const satisfies readonly (keyof LoraOptions)[];
 
 function sort(name: string, rate: number | LearningRate, options: LoraSgdOptions, own: readonly string[]) {

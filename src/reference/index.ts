@@ -7,6 +7,7 @@ export * from './full.js';
 export * from './lora.js';
 export * from './inverse.js';
 export * from './lora-fa.js';
+export * from './precondition.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';

@@ -5,8 +5,10 @@ import {
   kaiming,
   lora,
   loraFA,
+  loraPro,
   orthogonal,
   type Parametrization,
+  riemannian,
   symmetric,
 } from '../../src/index.js';
 
@@ -27,6 +29,18 @@ export const members: Record<string, Record<string, Parametrization>> = {
     'lora({init: symmetric()})': lora({rank: 2, init: symmetric()}),
     'lora({init: orthogonal()})': lora({rank: 2, init: orthogonal()}),
     'lora({init: orthogonal({both: true})})': lora({rank: 2, init: orthogonal({both: true, gain: 2})}),
+    'lora({precondition: riemannian()})': lora({rank: 3, alpha: 6, precondition: riemannian()}),
+    'lora({precondition: riemannian({regularisation: 0, divideByScale: true})})': lora({
+      rank: 2,
+      precondition: riemannian({regularisation: 0, divideByScale: true}),
+    }),
+    'lora({precondition: loraPro()})': lora({rank: 3, alpha: 6, precondition: loraPro()}),
+    "lora({precondition: loraPro({gauge: 'zero'})})": lora({
+      rank: 2,
+      init: symmetric(),
+      precondition: loraPro({gauge: 'zero'}),
+    }),
+    'lora({rank: 12, precondition: loraPro()})': lora({rank: 12, precondition: loraPro()}),
     'lora with a start of the user': lora({
       rank: 2,
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
