@@ -55,6 +55,7 @@ export {
   type Where,
 } from './schedule.js';
 
+export {loraPlus, type LoraPlusOptions} from './lora-plus.js';
 export {denseGradient} from './capture/gradient.js';
 export {normal, splitSeed, uniform} from './random.js';
 export {recipe} from './recipe.js';
