@@ -30,6 +30,8 @@ export type {
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
+export {loraSB, type LoraSBOptions} from './parametrizations/lora-sb.js';
+export {osf, type OsfOptions} from './parametrizations/osf.js';
 export {loraFA, type LoraFAOptions} from './parametrizations/lora-fa.js';
 
 export type {Preconditioner} from './precondition/preconditioner.js';

@@ -8,6 +8,8 @@ export * from './lora.js';
 export * from './inverse.js';
 export * from './lora-fa.js';
 export * from './precondition.js';
+export * from './osf.js';
+export * from './lora-sb.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';

@@ -6,7 +6,9 @@ import {
   lora,
   loraFA,
   loraPro,
+  loraSB,
   orthogonal,
+  osf,
   type Parametrization,
   riemannian,
   symmetric,
@@ -53,5 +55,17 @@ export const members: Record<string, Record<string, Parametrization>> = {
     'loraFA({epsilon: 0.1})': loraFA({rank: 2, epsilon: 0.1, rankStabilised: true}),
     'loraFA({init: orthogonal()})': loraFA({rank: 2, init: orthogonal()}),
     'loraFA({init: gaussian()})': loraFA({rank: 2, init: gaussian()}),
+  },
+  osf: {
+    'osf()': osf(),
+    'osf({rank: 3, alpha: 6, protect: 2})': osf({rank: 3, alpha: 6, protect: 2}),
+    'osf({rank: 12, protect: 1}), above every side': osf({rank: 12, protect: 1}),
+    'osf({init: symmetric()})': osf({rank: 2, protect: 2, init: symmetric()}),
+  },
+  'lora-sb': {
+    'loraSB()': loraSB(),
+    'loraSB({rank: 2, alpha: 6})': loraSB({rank: 2, alpha: 6}),
+    "loraSB({rank: 3, target: 'sign'})": loraSB({rank: 3, target: 'sign'}),
+    'loraSB({rank: 1, steps: 3})': loraSB({rank: 1, steps: 3}),
   },
 };
