@@ -12,6 +12,8 @@ export type {NamedTensors} from './checkpoint.js';
 export type {Moments} from './moments.js';
 export type {ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
+export {allocateRanks, type AllocateRanksOptions} from './rules/allocate-ranks.js';
+export {attention} from './rules/attention.js';
 export type {Explainable, Explained, Printer} from './explain.js';
 
 export type {

@@ -86,6 +86,7 @@ describe('who may import whom', () => {
       'checkpoint.ts',
       'inspect.ts',
       'optimizer.ts',
+      'rules/allocate-ranks.ts',
     ];
     for (const file of graph.keys()) {
       if (/^(cli|adapter|wasm|reference|capture|testing)\//.test(file) || allowed.includes(file)) continue;
