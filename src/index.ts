@@ -13,6 +13,8 @@ export type {Moments} from './moments.js';
 export type {ProjectedOptions} from './settings.js';
 export type {Decision, Pattern, Rules, Targets, Treatment, WeightInfo} from './targets.js';
 export type {TelemetryRow} from './telemetry.js';
+export {allocateRanks, type AllocateRanksOptions} from './rules/allocate-ranks.js';
+export {attention} from './rules/attention.js';
 export type {Explainable, Explained, Printer} from './explain.js';
 
 export type {
@@ -39,6 +41,13 @@ export {lora, type LoraOptions} from './parametrizations/lora.js';
 export {loraXS, type LoraXSOptions} from './parametrizations/loraXS.js';
 export {mica, type MicaOptions} from './parametrizations/mica.js';
 export {vera, type VeraOptions} from './parametrizations/vera.js';
+export {loraSB, type LoraSBOptions} from './parametrizations/lora-sb.js';
+export {osf, type OsfOptions} from './parametrizations/osf.js';
+export {loraFA, type LoraFAOptions} from './parametrizations/lora-fa.js';
+
+export type {Preconditioner} from './precondition/preconditioner.js';
+export {loraPro, type LoraProOptions} from './precondition/lora-pro.js';
+export {riemannian, type RiemannianOptions} from './precondition/riemannian.js';
 
 export type {Initializer, InitializerObservation, InitializerStart} from './init/initializer.js';
 export type {GradientOptions} from './init/directions.js';
@@ -68,6 +77,7 @@ export {
   type Where,
 } from './schedule.js';
 
+export {loraPlus, type LoraPlusOptions} from './lora-plus.js';
 export {denseGradient} from './capture/gradient.js';
 export {normal, splitSeed, uniform} from './random.js';
 export {recipe} from './recipe.js';

@@ -1,4 +1,5 @@
-import {train} from '@tensorflow/tfjs-core';
+import {type Optimizer, train} from '@tensorflow/tfjs-core';
+import {loraPlus} from './lora-plus.js';
 import {expectNumber, expectOptions} from './options.js';
 import {projected, type ProjectedOptimizer} from './optimizer.js';
 import {lora, type LoraOptions} from './parametrizations/lora.js';
@@ -6,7 +7,10 @@ import {expectRate, type LearningRate} from './schedule.js';
 import {OPTION_NAMES, type ProjectedOptions} from './settings.js';
 
 /** LoRA's options and the optimizer's together. */
-export type LoraSgdOptions = LoraOptions & Omit<ProjectedOptions, 'learningRate'>;
+export interface LoraSgdOptions extends LoraOptions, Omit<ProjectedOptions, 'learningRate'> {
+  /** LoRA+: the rate of B over that of A and of weights trained as they are, see `loraPlus`. Default 1. */
+  ratio?: number;
+}
 
 export interface LoraAdamOptions extends LoraSgdOptions {
   /** Decay of the first moment. Default 0.9. */
@@ -19,8 +23,7 @@ export interface LoraAdamOptions extends LoraSgdOptions {
 
 /** LoRA trained by stochastic gradient descent. `rate`: a number, or a schedule such as `cosine(0.1, {steps})`. */
 export function loraSgd(rate: number | LearningRate, options: LoraSgdOptions = {}): ProjectedOptimizer {
-  const {first, factors, rest} = sort('loraSgd', rate, options, []);
-  return projected(train.sgd(first), lora(factors), rest);
+  return build('loraSgd', rate, options, [], first => train.sgd(first));
 }
 
 /** LoRA trained by Adam. `rate`: a number, or a schedule such as `cosine(1e-3, {steps})`. */
@@ -37,12 +40,13 @@ export function loraAdamW(rate: number | LearningRate, options: LoraAdamOptions 
 }
 
 function adam(name: string, rate: number | LearningRate, options: LoraAdamOptions): ProjectedOptimizer {
-  const {first, factors, rest} = sort(name, rate, options, ['beta1', 'beta2', 'epsilon']);
   const {beta1 = 0.9, beta2 = 0.999, epsilon = 1e-7} = options;
   expectNumber(`${name}: beta1`, beta1, 'a number from 0 to below 1', b => b >= 0 && b < 1);
   expectNumber(`${name}: beta2`, beta2, 'a number from 0 to below 1', b => b >= 0 && b < 1);
   expectNumber(`${name}: epsilon`, epsilon, 'a number above 0', e => e > 0);
-  return projected(train.adam(first, beta1, beta2, epsilon), lora(factors), rest);
+  return build(name, rate, options, ['beta1', 'beta2', 'epsilon'], first =>
+    train.adam(first, beta1, beta2, epsilon),
+  );
 }
 
 const FACTOR_OPTIONS = [
@@ -50,12 +54,20 @@ const FACTOR_OPTIONS = [
   'alpha',
   'rankStabilised',
   'init',
+  'precondition',
 ] as const satisfies readonly (keyof LoraOptions)[];
 
-function sort(name: string, rate: number | LearningRate, options: LoraSgdOptions, own: readonly string[]) {
+function build(
+  name: string,
+  rate: number | LearningRate,
+  options: LoraSgdOptions,
+  own: readonly string[],
+  make: (rate: number) => Optimizer,
+): ProjectedOptimizer {
   expectOptions(name, options, [
     ...FACTOR_OPTIONS,
     ...own,
+    'ratio',
     ...OPTION_NAMES.filter(key => key !== 'learningRate'),
   ]);
   const pick = (keys: readonly string[]) =>
@@ -64,12 +76,10 @@ function sort(name: string, rate: number | LearningRate, options: LoraSgdOptions
     );
   const first = typeof rate === 'function' ? rate(0, {}) : rate;
   expectRate(`${name}: the learning rate`, first);
-  return {
-    first,
-    factors: pick(FACTOR_OPTIONS) as LoraOptions,
-    rest: {
-      ...pick(OPTION_NAMES),
-      ...(typeof rate === 'function' && {learningRate: rate}),
-    } as ProjectedOptions,
-  };
+  const {ratio = 1} = options;
+  const learningRate = ratio === 1 ? rate : loraPlus(rate, {ratio});
+  return projected(ratio === 1 ? make(first) : () => make(first), lora(pick(FACTOR_OPTIONS)), {
+    ...(pick(OPTION_NAMES) as ProjectedOptions),
+    ...(typeof learningRate === 'function' && {learningRate}),
+  });
 }

@@ -1,5 +1,6 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import type {Parametrization} from './parametrization.js';
+import {recipeOf} from './recipe.js';
 
 /** A weight as the rules see it. */
 export interface WeightInfo {
@@ -193,6 +194,8 @@ export function plainName(name: string): string {
 }
 
 function describe(pattern: Pattern): string {
+  const call = typeof pattern === 'function' && recipeOf(pattern);
+  if (call) return `${call.name}(${call.args.map(arg => JSON.stringify(arg)).join(', ')})`;
   if (typeof pattern === 'function') return pattern.name ? `${pattern.name}()` : 'a predicate';
   return pattern instanceof RegExp ? String(pattern) : JSON.stringify(pattern);
 }

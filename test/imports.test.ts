@@ -49,9 +49,7 @@ describe('who may import whom', () => {
 
   test('the optimizer and all it reaches know no parametrization', () => {
     const reached = [...reach('optimizer.ts')];
-    expect(reached.filter(file => file.startsWith('parametrizations/') || file.startsWith('init/'))).toEqual(
-      [],
-    );
+    expect(reached.filter(file => /^(parametrizations|init|precondition|rules)\//.test(file))).toEqual([]);
   });
 
   test('no entry but its own reaches the wasm kernels', () => {
@@ -68,6 +66,14 @@ describe('who may import whom', () => {
     }
   });
 
+  test('a preconditioner imports no parametrization and no other preconditioner', () => {
+    for (const file of files('precondition/')) {
+      expect(importsOf(file).filter(path => path.startsWith('parametrizations/'))).toEqual([]);
+      const others = importsOf(file).filter(path => path.startsWith('precondition/'));
+      expect(others.filter(path => path !== 'precondition/preconditioner.ts')).toEqual([]);
+    }
+  });
+
   test('only attachments and what holds saved state keep or dispose', () => {
     const allowed = [
       'attachment.ts',
@@ -81,13 +87,14 @@ describe('who may import whom', () => {
       'inspect.ts',
       'optimizer.ts',
       'telemetry.ts',
+      'rules/allocate-ranks.ts',
     ];
     for (const file of graph.keys()) {
       if (/^(cli|adapter|wasm|reference|capture|testing)\//.test(file) || allowed.includes(file)) continue;
       const text = readFileSync(join(src, file), 'utf8').replace(/\/\*\*?[\s\S]*?\*\/|\/\/.*/g, '');
       expect(text, file).not.toMatch(/\b(keep|dispose|variable)\(|\.dispose\(/);
     }
-    for (const file of [...files('parametrizations/'), ...files('init/'), ...files('linalg/')]) {
+    for (const file of [...['parametrizations/', 'init/', 'linalg/', 'precondition/'].flatMap(files)]) {
       expect(allowed).not.toContain(file);
     }
   });

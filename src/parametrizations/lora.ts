@@ -4,6 +4,7 @@ import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
+import type {Preconditioner} from '../precondition/preconditioner.js';
 import {recipe} from '../recipe.js';
 
 export interface LoraOptions {
@@ -15,6 +16,8 @@ export interface LoraOptions {
   rankStabilised?: boolean;
   /** Where the factors start: ours, or a function of your own. Default `kaiming()`. */
   init?: Initializer;
+  /** Bends the gradients of the factors: `riemannian()`, `loraPro()`, or a function of your own. Default: none. */
+  precondition?: Preconditioner;
 }
 
 /**
@@ -25,12 +28,15 @@ export interface LoraOptions {
  * Su Jianlin, kexue.fm/archives/9590.
  */
 export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): Additive<'a' | 'b'> => {
-  expectOptions('lora', options, ['rank', 'alpha', 'rankStabilised', 'init']);
-  const {rank = 8, alpha = rank, rankStabilised = false, init = kaiming()} = options;
+  expectOptions('lora', options, ['rank', 'alpha', 'rankStabilised', 'init', 'precondition']);
+  const {rank = 8, alpha = rank, rankStabilised = false, init = kaiming(), precondition} = options;
   expectNumber('lora: rank', rank, 'a whole number of at least 1', r => Number.isInteger(r) && r >= 1);
   expectNumber('lora: alpha', alpha, 'a number other than 0', a => a !== 0);
   if (typeof init !== 'function') {
     throw new TypeError('lora: init must be a function such as kaiming() or (start) => ({a, b})');
+  }
+  if (precondition !== undefined && typeof precondition !== 'function') {
+    throw new TypeError('lora: precondition must be a function such as loraPro()');
   }
   const s = rankStabilised ? alpha / Math.sqrt(rank) : alpha / rank;
 
@@ -68,6 +74,9 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
       matMul(scaled(concat([sub(next.a, a), a], 1)), concat([next.b, sub(next.b, b)], 0)),
     refresh: (_, given) => start(given),
     tangent: ({factors: {a, b}}) => ({form: 'sum', left: a as Tensor2D, right: b as Tensor2D}),
+    ...(precondition && {
+      precondition: (state, grads, gradient) => precondition(state, grads, gradient, s),
+    }),
   };
 });
 

@@ -11,15 +11,20 @@ import {
   kronecker,
   kroneckerUniform,
   lora,
+  loraFA,
   loraGA,
   loraOne,
+  loraPro,
+  loraSB,
   loraXS,
   mica,
   olora,
   orthogonal,
-  pissa,
-  vera,
+  osf,
   type Parametrization,
+  pissa,
+  riemannian,
+  vera,
   symmetric,
 } from '../../src/index.js';
 
@@ -89,6 +94,18 @@ export const members: Record<string, Record<string, Parametrization>> = {
     'lora({init: pissa()})': lora({rank: 2, alpha: 6, init: pissa()}),
     'lora({rank: 12, init: pissa()}), above every side': lora({rank: 12, init: pissa()}),
     'lora({init: olora()})': lora({rank: 3, init: olora()}),
+    'lora({precondition: riemannian()})': lora({rank: 3, alpha: 6, precondition: riemannian()}),
+    'lora({precondition: riemannian({regularisation: 0, divideByScale: true})})': lora({
+      rank: 2,
+      precondition: riemannian({regularisation: 0, divideByScale: true}),
+    }),
+    'lora({precondition: loraPro()})': lora({rank: 3, alpha: 6, precondition: loraPro()}),
+    "lora({precondition: loraPro({gauge: 'zero'})})": lora({
+      rank: 2,
+      init: symmetric(),
+      precondition: loraPro({gauge: 'zero'}),
+    }),
+    'lora({rank: 12, precondition: loraPro()})': lora({rank: 12, precondition: loraPro()}),
     'lora with a start of the user': lora({
       rank: 2,
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
@@ -113,6 +130,26 @@ export const members: Record<string, Record<string, Parametrization>> = {
       rank: 3,
       init: ({weight, rank}) => ({d: tf.ones([rank]), b: tf.ones([weight.shape[1]])}),
     }),
+  },
+  'lora-fa': {
+    'loraFA()': loraFA(),
+    'loraFA({rank: 3, alpha: 6})': loraFA({rank: 3, alpha: 6}),
+    'loraFA({precondition: false})': loraFA({rank: 2, precondition: false}),
+    'loraFA({epsilon: 0.1})': loraFA({rank: 2, epsilon: 0.1, rankStabilised: true}),
+    'loraFA({init: orthogonal()})': loraFA({rank: 2, init: orthogonal()}),
+    'loraFA({init: gaussian()})': loraFA({rank: 2, init: gaussian()}),
+  },
+  osf: {
+    'osf()': osf(),
+    'osf({rank: 3, alpha: 6, protect: 2})': osf({rank: 3, alpha: 6, protect: 2}),
+    'osf({rank: 12, protect: 1}), above every side': osf({rank: 12, protect: 1}),
+    'osf({init: symmetric()})': osf({rank: 2, protect: 2, init: symmetric()}),
+  },
+  'lora-sb': {
+    'loraSB()': loraSB(),
+    'loraSB({rank: 2, alpha: 6})': loraSB({rank: 2, alpha: 6}),
+    "loraSB({rank: 3, target: 'sign'})": loraSB({rank: 3, target: 'sign'}),
+    'loraSB({rank: 1, steps: 3})': loraSB({rank: 1, steps: 3}),
   },
 };
 
