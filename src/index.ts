@@ -29,6 +29,7 @@ export type {
   Transport,
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';
+export {flora, type FloraOptions} from './parametrizations/flora.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 
 export type {Initializer} from './init/initializer.js';

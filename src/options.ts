@@ -21,6 +21,12 @@ export function expectNumber(
   }
 }
 
+/** Throws unless `value` is one of `choices`. */
+export function expectOneOf(where: string, value: unknown, choices: readonly string[]): void {
+  if (choices.includes(value as string)) return;
+  throw new TypeError(`${where} must be ${choices.map(c => `'${c}'`).join(' or ')}, not ${String(value)}`);
+}
+
 function describe(value: unknown): string {
   return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }

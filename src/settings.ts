@@ -1,5 +1,5 @@
 import {type Moments, MOMENTS} from './moments.js';
-import {expectNumber, expectOptions} from './options.js';
+import {expectNumber, expectOneOf, expectOptions} from './options.js';
 import type {Parametrization} from './parametrization.js';
 import {type LearningRate, never, type Schedule} from './schedule.js';
 import {isParametrization, type Targets} from './targets.js';
@@ -109,11 +109,6 @@ export function readOptions(parametrization: Parametrization, options: Projected
     }
   }
   return settings;
-}
-
-function expectOneOf(name: string, value: unknown, choices: readonly string[]): void {
-  if (choices.includes(value as string)) return;
-  throw new TypeError(`${name} must be ${choices.map(c => `'${c}'`).join(' or ')}, not ${String(value)}`);
 }
 
 function expectFunction(name: string, value: unknown, example: string): void {

@@ -1,11 +1,27 @@
 import * as tf from '@tensorflow/tfjs';
-import {full, gaussian, kaiming, lora, orthogonal, type Parametrization, symmetric} from '../../src/index.js';
+import {
+  flora,
+  full,
+  gaussian,
+  kaiming,
+  lora,
+  orthogonal,
+  type Parametrization,
+  symmetric,
+} from '../../src/index.js';
 
 /**
  * Every parametrization in every form that matters, by the page of `docs/parametrizations/` it belongs to. All of them
  * are held to the laws (`laws.test.ts`), and are rows of the table in `docs/parametrizations/residuals.md`.
  */
 export const members: Record<string, Record<string, Parametrization>> = {
+  flora: {
+    'flora()': flora(),
+    'flora({rank: 1})': flora({rank: 1}),
+    "flora({rank: 3, side: 'larger', scale: 2})": flora({rank: 3, side: 'larger', scale: 2}),
+    "flora({rank: 4, side: 'left'})": flora({rank: 4, side: 'left'}),
+    "flora({rank: 12, side: 'right'}), above every side": flora({rank: 12, side: 'right'}),
+  },
   full: {'full()': full()},
   lora: {
     'lora()': lora(),
