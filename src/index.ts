@@ -31,6 +31,7 @@ export type {
 export {full} from './parametrizations/full.js';
 export {flora, type FloraOptions} from './parametrizations/flora.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
+export {randomProjection, type RandomProjectionOptions} from './parametrizations/random-projection.js';
 
 export type {Initializer} from './init/initializer.js';
 export {gaussian} from './init/gaussian.js';

@@ -6,6 +6,7 @@ export * from './parametrization.js';
 export * from './full.js';
 export * from './lora.js';
 export * from './projection.js';
+export * from './random-projection.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';

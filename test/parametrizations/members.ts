@@ -7,6 +7,7 @@ import {
   lora,
   orthogonal,
   type Parametrization,
+  randomProjection,
   symmetric,
 } from '../../src/index.js';
 
@@ -38,5 +39,22 @@ export const members: Record<string, Record<string, Parametrization>> = {
       rank: 2,
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
     }),
+  },
+  'random-projection': {
+    'randomProjection()': randomProjection(),
+    'randomProjection({rank: 1, unbiased: false})': randomProjection({rank: 1, unbiased: false}),
+    "randomProjection({rank: 2, distribution: 'orthonormal'})": randomProjection({
+      rank: 2,
+      distribution: 'orthonormal',
+    }),
+    "randomProjection({rank: 2, sides: 'left'})": randomProjection({rank: 2, sides: 'left'}),
+    "randomProjection({rank: 2, sides: 'right'})": randomProjection({rank: 2, sides: 'right'}),
+    "randomProjection({rank: 3, sides: 'left', distribution: 'orthonormal'})": randomProjection({
+      rank: 3,
+      sides: 'left',
+      distribution: 'orthonormal',
+    }),
+    "randomProjection({rank: 12, sides: 'right', distribution: 'orthonormal'}), above every side":
+      randomProjection({rank: 12, sides: 'right', distribution: 'orthonormal'}),
   },
 };

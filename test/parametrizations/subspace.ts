@@ -22,17 +22,17 @@ export function movedBy(
   return moved;
 }
 
-/** H(G) = DPhi DPhi* G at the start of this seed: what a step of SGD with eta = 1 subtracts from W. */
-export function applied(p: Parametrization, gradient: tf.Tensor2D, seed: number): tf.Tensor2D {
+/** What a step of SGD from the start of this seed subtracts from W, over eta: DPhi DPhi* G but for terms of eta. */
+export function applied(p: Parametrization, gradient: tf.Tensor2D, seed: number, eta = 1): tf.Tensor2D {
   return tf.tidy(() => {
     const operator = denseGradient(gradient, gradient.shape);
     const {factors, frozen = {}} = p.init({weight: tf.zerosLike(gradient), gradient: operator, seed});
     const state = {factors, frozen};
     const grads = calculus.pullback(p, state, operator);
     const stepped = Object.fromEntries(
-      Object.entries(factors).map(([key, factor]) => [key, tf.sub(factor, grads[key]!)]),
+      Object.entries(factors).map(([key, factor]) => [key, tf.sub(factor, tf.mul(grads[key]!, eta))]),
     );
-    return tf.neg(calculus.lift(p, state, {factors: stepped, frozen})) as tf.Tensor2D;
+    return tf.mul(calculus.lift(p, state, {factors: stepped, frozen}), -1 / eta) as tf.Tensor2D;
   });
 }
 
@@ -57,11 +57,11 @@ export function meanOver(count: number, draw: (seed: number) => number): {mean: 
 export function meanOf(
   p: Parametrization,
   gradient: tf.Tensor2D,
-  {draws = 2000, mean = 1}: {draws?: number; mean?: number} = {},
+  {draws = 800, mean = 1, eta = 1}: {draws?: number; mean?: number; eta?: number} = {},
 ): {sigmas: number; noise: {mean: number; error: number}; length: {mean: number; error: number}} {
   const probes = [gradient, ...[1, 2, 3].map(i => normal(gradient.shape, splitSeed(99, i)))];
   const rows = Array.from({length: draws}, (_, seed) => {
-    const moved = applied(p, gradient, splitSeed(7, seed));
+    const moved = applied(p, gradient, splitSeed(7, seed), eta);
     const row = {
       along: probes.map(probe => dot(moved, probe)),
       noise: tf.tidy(() => norm2(tf.sub(moved, tf.mul(gradient, mean)))) / norm2(gradient),
