@@ -30,6 +30,7 @@ export type {
 } from './parametrization.js';
 export {full} from './parametrizations/full.js';
 export {flora, type FloraOptions} from './parametrizations/flora.js';
+export {galore, type GaloreOptions} from './parametrizations/galore.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
 export {randomProjection, type RandomProjectionOptions} from './parametrizations/random-projection.js';
 

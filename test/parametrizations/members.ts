@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import {
   flora,
   full,
+  galore,
   gaussian,
   kaiming,
   lora,
@@ -24,6 +25,15 @@ export const members: Record<string, Record<string, Parametrization>> = {
     "flora({rank: 12, side: 'right'}), above every side": flora({rank: 12, side: 'right'}),
   },
   full: {'full()': full()},
+  galore: {
+    'galore()': galore(),
+    'galore({rank: 1})': galore({rank: 1}),
+    "galore({rank: 2, side: 'larger', scale: 0.25})": galore({rank: 2, side: 'larger', scale: 0.25}),
+    "galore({rank: 3, side: 'left', align: false})": galore({rank: 3, side: 'left', align: false}),
+    "galore({rank: 3, side: 'right', basis: 'power'})": galore({rank: 3, side: 'right', basis: 'power'}),
+    "galore({rank: 2, side: 'both'})": galore({rank: 2, side: 'both'}),
+    "galore({rank: 2, side: 'both', basis: 'power'})": galore({rank: 2, side: 'both', basis: 'power'}),
+  },
   lora: {
     'lora()': lora(),
     'lora({rank: 1})': lora({rank: 1}),
