@@ -49,6 +49,8 @@ export {
   type LearningRate,
   linear,
   never,
+  type RestartOptions,
+  restarts,
   type Schedule,
   type Where,
 } from './schedule.js';
