@@ -155,5 +155,5 @@ export function dots({title, unit, panels}) {
       );
     });
   });
-  return document(top + tall * Math.ceil(panels.length / 2), parts);
+  return document(top + tall * Math.ceil(panels.length / 2) - 24, parts);
 }

@@ -65,7 +65,7 @@ export const galore = /* @__PURE__ */ recipe('galore', (options: GaloreOptions =
     name: 'galore',
     rank,
     trained: shape => coreOf(shape)[0] * coreOf(shape)[1],
-    renewal: {refresh: every(200), moments: 'keep'},
+    renewal: {refresh: every(200), moments: 'transport'},
     init: ({weight: {shape}, gradient, seed}) => {
       const of = {...sidesOf(side, shape), rank: widthOf(shape), seed};
       return fresh(shape, isUsable(gradient, seed) ? singular(gradient, of) : random(shape, of));

@@ -199,6 +199,7 @@ describe('galore', () => {
     optimizer.dispose();
     weight.dispose();
     expect([0, 199, 200, 300, 400].filter(galore().renewal!.refresh)).toEqual([200, 400]);
+    expect(galore().renewal!.moments).toBe('transport');
   });
 
   test('O26: signs of singular vectors make no difference, unless moments are kept without alignment', () => {
