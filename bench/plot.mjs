@@ -119,3 +119,41 @@ export function bars({title, unit, bars: rows}) {
   parts.push(write((left + right) / 2, bottom + 40, unit, {anchor: 'middle', size: 13}));
   return document(bottom + 56, parts);
 }
+
+/**
+ * Panels, two a row, of points on logarithmic axes: every value, median and quartiles.
+ *
+ * @param panels `{title, rows: [{label, color, values, median, low, high}]}`
+ */
+export function dots({title, unit, panels}) {
+  const [pitch, top, column] = [24, 76, width / 2];
+  const tall = pitch * Math.max(...panels.map(({rows}) => rows.length)) + 66;
+  const parts = [write(16, 26, title, {size: 15}), write(16, 46, unit, {size: 12, color: '#666'})];
+  panels.forEach(({title: name, rows}, i) => {
+    const [x, y] = [column * (i % 2), top + tall * Math.floor(i / 2)];
+    const [left, right, bottom] = [x + 132, x + column - 20, y + 10 + pitch * rows.length];
+    const all = rows.flatMap(({values}) => values);
+    const ticks = logTicks(Math.min(...all), Math.max(...all));
+    const at = value =>
+      round(left + ((right - left) * Math.log(value / ticks[0])) / Math.log(ticks.at(-1) / ticks[0]));
+    parts.push(write(x + 16, y, name, {size: 13}));
+    for (const tick of ticks) {
+      parts.push(
+        `<path d="M${at(tick)} ${y + 8}V${bottom}" stroke="#ddd"/>`,
+        write(at(tick), bottom + 16, short(tick), {anchor: 'middle', size: 11}),
+      );
+    }
+    rows.forEach(({label, color, values, median, low, high}, j) => {
+      const middle = y + 10 + pitch * (j + 0.5);
+      parts.push(
+        write(left - 10, middle + 4, label, {anchor: 'end', size: 11}),
+        ...values.map(
+          value => `<circle cx="${at(value)}" cy="${middle}" r="2.2" fill="${color}" fill-opacity="0.35"/>`,
+        ),
+        `<path d="M${at(low)} ${middle}H${at(high)}" stroke="${color}" stroke-width="3" stroke-opacity="0.7"/>`,
+        `<path d="M${at(median)} ${middle - 7}v14" stroke="${color}" stroke-width="2.5"/>`,
+      );
+    });
+  });
+  return document(top + tall * Math.ceil(panels.length / 2) - 24, parts);
+}

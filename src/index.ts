@@ -38,12 +38,15 @@ export {full} from './parametrizations/full.js';
 export {hadamard, type HadamardOptions} from './parametrizations/hadamard.js';
 export {kronecker, type KroneckerOptions} from './parametrizations/kronecker.js';
 export {lora, type LoraOptions} from './parametrizations/lora.js';
-export {loraXS, type LoraXSOptions} from './parametrizations/loraXS.js';
+export {loraXS, type LoraXSOptions} from './parametrizations/lora-xs.js';
 export {mica, type MicaOptions} from './parametrizations/mica.js';
 export {vera, type VeraOptions} from './parametrizations/vera.js';
 export {loraSB, type LoraSBOptions} from './parametrizations/lora-sb.js';
 export {osf, type OsfOptions} from './parametrizations/osf.js';
 export {loraFA, type LoraFAOptions} from './parametrizations/lora-fa.js';
+export {flora, type FloraOptions} from './parametrizations/flora.js';
+export {galore, type GaloreOptions} from './parametrizations/galore.js';
+export {randomProjection, type RandomProjectionOptions} from './parametrizations/random-projection.js';
 
 export type {Preconditioner} from './precondition/preconditioner.js';
 export {loraPro, type LoraProOptions} from './precondition/lora-pro.js';
@@ -73,6 +76,8 @@ export {
   type LearningRate,
   linear,
   never,
+  type RestartOptions,
+  restarts,
   type Schedule,
   type Where,
 } from './schedule.js';

@@ -47,12 +47,37 @@ export interface DecayOptions {
 
 /** Warm-up to `peak`, then half a cosine down to `floor` (arXiv:1608.03983). */
 export const cosine = /* @__PURE__ */ recipe('cosine', (peak: number, options: DecayOptions): LearningRate =>
-  decay('cosine', peak, options, left => (1 + Math.cos(Math.PI * (1 - left))) / 2),
+  decay('cosine', peak, options, half),
 );
 
 /** Warm-up to `peak`, then a straight line down to `floor`. */
 export const linear = /* @__PURE__ */ recipe('linear', (peak: number, options: DecayOptions): LearningRate =>
   decay('linear', peak, options, left => left),
+);
+
+/** What `restarts` takes besides the peak rate. */
+export interface RestartOptions extends DecayOptions {
+  /** Steps from one restart to the next: as the `refresh: every(n)` beside it. */
+  every: number;
+  /** Steps of linear warm-up after each restart. Default `warmup`. */
+  rewarm?: number;
+}
+
+/**
+ * `cosine`, which at every restart begins again at 1/rewarm of where it is and is back in `rewarm` steps: for
+ * moments that start again (ReLoRA, arXiv:2307.05695).
+ */
+export const restarts = /* @__PURE__ */ recipe(
+  'restarts',
+  (peak: number, {every: n, rewarm, ...options}: RestartOptions): LearningRate => {
+    const whole = decay('restarts', peak, options, half);
+    const steps = rewarm ?? options.warmup ?? 0;
+    const isCount = (count: number) => Number.isInteger(count) && count >= 1;
+    expectNumber('restarts: every', n, 'a whole number of at least 1', isCount);
+    expectNumber('restarts: rewarm', steps, 'a number from 0 to every', count => count >= 0 && count <= n);
+    return (step, where) =>
+      whole(step, where) * (step < n || steps === 0 ? 1 : Math.min(1, ((step % n) + 1) / steps));
+  },
 );
 
 function decay(
@@ -74,4 +99,9 @@ function decay(
 
 export function expectRate(where: string, rate: unknown): asserts rate is number {
   expectNumber(where, rate, 'a number of at least 0', n => n >= 0);
+}
+
+/** Half a cosine, down from 1 to 0 as what is left goes from 1 to 0. */
+function half(left: number): number {
+  return (1 + Math.cos(Math.PI * (1 - left))) / 2;
 }

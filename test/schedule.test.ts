@@ -1,5 +1,5 @@
 import {describe, expect, it} from 'vitest';
-import {at, constant, cosine, every, linear, never, type Schedule} from '../src/index.js';
+import {at, constant, cosine, every, linear, never, restarts, type Schedule} from '../src/index.js';
 
 const due = (schedule: Schedule) => Array.from({length: 10}, (_, i) => i).filter(schedule);
 
@@ -32,6 +32,22 @@ describe('learning rates', () => {
     const seen = rates(cosine(1, {steps: 4}), 6);
     [1, 0.853553, 0.5, 0.146447, 0, 0].forEach((expected, i) => expect(seen[i]).toBeCloseTo(expected, 6));
     expect(rates(cosine(1, {steps: 8, warmup: 4}), 5)).toEqual([0.25, 0.5, 0.75, 1, 1]);
+  });
+
+  it('restart: the cosine, begun again from 1/rewarm of where it is', () => {
+    const options = {steps: 12, warmup: 2, floor: 0.1};
+    const [whole, jagged] = [
+      rates(cosine(1, options), 14),
+      rates(restarts(1, {...options, every: 5, rewarm: 4}), 14),
+    ];
+    const ramp = [1, 1, 1, 1, 1, 0.25, 0.5, 0.75, 1, 1, 0.25, 0.5, 0.75, 1];
+    jagged.forEach((rate, step) => expect(rate).toBeCloseTo(whole[step]! * ramp[step]!, 12));
+    // Without a word about it, the warm-up after a restart is as long as the first.
+    expect(rates(restarts(1, {...options, every: 5}), 8)[5]).toBeCloseTo(whole[5]! / 2, 12);
+    expect(rates(restarts(1, {steps: 12, every: 5}), 14)).toEqual(rates(cosine(1, {steps: 12}), 14));
+    for (const wrong of [{every: 0}, {every: 2.5}, {every: 3, rewarm: 4}, {every: 3, warmup: 4}])
+      expect(() => restarts(1, {steps: 9, ...wrong})).toThrow(/restarts: (every|rewarm)/);
+    expect(() => restarts(1, {steps: 0, every: 3})).toThrow(/restarts: steps/);
   });
 
   it('refuse rates and lengths that make no sense', () => {

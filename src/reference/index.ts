@@ -19,6 +19,8 @@ export * from './lora-fa.js';
 export * from './precondition.js';
 export * from './osf.js';
 export * from './lora-sb.js';
+export * from './projection.js';
+export * from './random-projection.js';
 export * from './optimizers.js';
 export * from './decay.js';
 export * from './clip.js';

@@ -2,7 +2,9 @@ import * as tf from '@tensorflow/tfjs';
 import {
   additive,
   dora,
+  flora,
   full,
+  galore,
   gaussian,
   hadamard,
   hadamardHe,
@@ -23,6 +25,7 @@ import {
   osf,
   type Parametrization,
   pissa,
+  randomProjection,
   riemannian,
   vera,
   symmetric,
@@ -73,6 +76,22 @@ export const members: Record<string, Record<string, Parametrization>> = {
         Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, tf.ones([...shape])])),
     }),
   },
+  flora: {
+    'flora()': flora(),
+    'flora({rank: 1})': flora({rank: 1}),
+    "flora({rank: 3, side: 'larger', scale: 2})": flora({rank: 3, side: 'larger', scale: 2}),
+    "flora({rank: 4, side: 'left'})": flora({rank: 4, side: 'left'}),
+    "flora({rank: 12, side: 'right'}), above every side": flora({rank: 12, side: 'right'}),
+  },
+  galore: {
+    'galore()': galore(),
+    'galore({rank: 1})': galore({rank: 1}),
+    "galore({rank: 2, side: 'larger', scale: 0.25})": galore({rank: 2, side: 'larger', scale: 0.25}),
+    "galore({rank: 3, side: 'left', align: false})": galore({rank: 3, side: 'left', align: false}),
+    "galore({rank: 3, side: 'right', basis: 'power'})": galore({rank: 3, side: 'right', basis: 'power'}),
+    "galore({rank: 2, side: 'both'})": galore({rank: 2, side: 'both'}),
+    "galore({rank: 2, side: 'both', basis: 'power'})": galore({rank: 2, side: 'both', basis: 'power'}),
+  },
   lora: {
     'lora()': lora(),
     'lora({rank: 1})': lora({rank: 1}),
@@ -111,7 +130,7 @@ export const members: Record<string, Record<string, Parametrization>> = {
       init: ({weight, rank}) => ({b: tf.ones([rank, weight.shape[1]])}),
     }),
   },
-  loraXS: {
+  'lora-xs': {
     'loraXS()': loraXS(),
     'loraXS({rank: 2, alpha: 6})': loraXS({rank: 2, alpha: 6}),
     'loraXS({rank: 3, rankStabilised: true})': loraXS({rank: 3, rankStabilised: true}),
@@ -150,6 +169,23 @@ export const members: Record<string, Record<string, Parametrization>> = {
     'loraSB({rank: 2, alpha: 6})': loraSB({rank: 2, alpha: 6}),
     "loraSB({rank: 3, target: 'sign'})": loraSB({rank: 3, target: 'sign'}),
     'loraSB({rank: 1, steps: 3})': loraSB({rank: 1, steps: 3}),
+  },
+  'random-projection': {
+    'randomProjection()': randomProjection(),
+    'randomProjection({rank: 1, unbiased: false})': randomProjection({rank: 1, unbiased: false}),
+    "randomProjection({rank: 2, distribution: 'orthonormal'})": randomProjection({
+      rank: 2,
+      distribution: 'orthonormal',
+    }),
+    "randomProjection({rank: 2, sides: 'left'})": randomProjection({rank: 2, sides: 'left'}),
+    "randomProjection({rank: 2, sides: 'right'})": randomProjection({rank: 2, sides: 'right'}),
+    "randomProjection({rank: 3, sides: 'left', distribution: 'orthonormal'})": randomProjection({
+      rank: 3,
+      sides: 'left',
+      distribution: 'orthonormal',
+    }),
+    "randomProjection({rank: 12, sides: 'right', distribution: 'orthonormal'}), above every side":
+      randomProjection({rank: 12, sides: 'right', distribution: 'orthonormal'}),
   },
 };
 

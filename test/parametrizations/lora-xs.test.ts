@@ -11,7 +11,7 @@ import {expectOracle} from './oracle.js';
 beforeAll(() => tf.setBackend('cpu'));
 
 const oracle = (number: string, what: string, residual: number, tolerance: number) =>
-  expectOracle('loraXS', number, what, residual, tolerance);
+  expectOracle('lora-xs', number, what, residual, tolerance);
 const ROUNDING = 1e-5;
 
 type Reference = reference.Parametrization<reference.Factors>;
