@@ -225,7 +225,8 @@ export class Telemetry {
 /** Reads what a row is made of. */
 function rowOf({attachment, step, form, gradient, moved, before}: Taken): TelemetryRow {
   const {weight, name, parametrization} = attachment;
-  const norm2 = read(gradient['norm2']!);
+  // Rounding may leave less than nothing of a gradient whose parts cancel.
+  const norm2 = Math.max(0, read(gradient['norm2']!));
   const [gradientNorm, updateNorm] = [Math.sqrt(norm2), Math.sqrt(read(moved['norm2']!))];
   const sizes = gradientNorm * updateNorm;
   const tangent = form && tangentFrom(form, gradient);

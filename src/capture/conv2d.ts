@@ -15,7 +15,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import {fitted} from './fitted.js';
 import type {Gradient} from './gradient.js';
-import {columnSums, timesTransposed, transposedTimes} from './layout.js';
+import {biasGradient, timesTransposed, transposedTimes} from './layout.js';
 import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
 /** What tfjs's Conv2D kernel was called with. */
@@ -158,7 +158,7 @@ export function conv2dConsumer(
       [keys.x]: () =>
         conv2dInputGradient(input.shape, dy as Tensor4D, reshape(stored, shape) as Tensor4D, attributes),
       ...(bias && {
-        [keys.bias!]: () => reshape(columnSums(reshape(dy, [-1, shape[3]])), bias.shape),
+        [keys.bias!]: () => biasGradient(dy, bias),
       }),
     }),
     part: dy => ({

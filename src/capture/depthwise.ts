@@ -17,7 +17,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import type {ConvAttributes} from './conv2d.js';
 import {fitted} from './fitted.js';
-import {columnSums} from './layout.js';
+import {biasGradient, columnSums} from './layout.js';
 import {type Attributes, type Inputs, sameShape} from './node.js';
 
 type Shape4D = readonly [number, number, number, number];
@@ -151,7 +151,7 @@ export function depthwiseGradients(
     [keys.x]: () => depthwiseInputGradient(x.shape, dy as Tensor4D, filter, attributes),
     [keys.filter]: () => depthwiseFilterGradient(x, dy as Tensor4D, filter.shape, attributes),
     ...(bias && {
-      [keys.bias!]: () => reshape(columnSums(reshape(dy, [-1, dy.shape.at(-1)!])), bias.shape),
+      [keys.bias!]: () => biasGradient(dy, bias),
     }),
   });
 }

@@ -1,7 +1,7 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {matMul, reshape, transpose} from '@tensorflow/tfjs-core';
 import {factoredGradient, type Term} from './factored.js';
-import {columnSums, timesTransposed} from './layout.js';
+import {biasGradient, timesTransposed} from './layout.js';
 import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
 /**
@@ -49,7 +49,7 @@ export function matMulConsumer(
         const dx: Tensor2D = weightTurned ? matMul(delta, matrix) : timesTransposed(delta, matrix);
         return asShape(otherTurned ? transpose(dx) : dx, other.shape);
       },
-      ...(bias && inputs[bias] && {[bias]: () => reshape(columnSums(rows(dy, false)), inputs[bias]!.shape)}),
+      ...(bias && inputs[bias] && {[bias]: () => biasGradient(dy, inputs[bias]!)}),
     }),
     part: dy => ({
       tensors: [rows(other, otherTurned), rows(dy, turned)],

@@ -83,6 +83,11 @@ function multiply(
     const outBatch = broadcast_util.assertAndGetBroadcastShape(leftBatch, rightBatch);
     const out = backend.makeOutput([...outBatch, m, n], 'float32');
     if (util.sizeFromShape(out.shape) === 0) return out;
+    // XNNPACK refuses a sum of nothing, and leaves the output as it found it: add up one zero instead.
+    if (k === 0) {
+      backend.disposeData(out.dataId);
+      return sumOfZero(backend, [...outBatch, m, 1], [1, n], epilogue);
+    }
     const product = productOf(backend);
     const idOf = (tensor: TensorInfo) => backend.dataIdMap.get(tensor.dataId).id;
 
@@ -109,6 +114,19 @@ function multiply(
   } finally {
     if (left !== a) backend.disposeData(left.dataId);
     if (right !== b) backend.disposeData(right.dataId);
+  }
+}
+
+function sumOfZero(backend: WasmBackend, left: number[], right: number[], epilogue: Epilogue): TensorInfo {
+  const [a, b] = [left, right].map(shape => {
+    const zeros = backend.makeOutput(shape, 'float32');
+    backend.typedArrayFromHeap(zeros).fill(0);
+    return zeros;
+  }) as [TensorInfo, TensorInfo];
+  try {
+    return multiply(backend, a, b, {transposeA: false, transposeB: false}, epilogue);
+  } finally {
+    for (const {dataId} of [a, b]) backend.disposeData(dataId);
   }
 }
 

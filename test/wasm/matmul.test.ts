@@ -112,6 +112,24 @@ describe('matMul', () => {
     }));
 
   test('no rows', () => expectAgreement(() => tf.matMul(tf.zeros([0, 4]), filled([4, 3], 15))));
+
+  test.each<[boolean, boolean]>([
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ])('a sum of nothing is zero: transposed %s, %s', (ta, tb) => {
+    // What earlier tensors leave in memory must not come back.
+    tf.tidy(() => void Array.from({length: 50}, (_, i) => tf.fill([5, 3], 3 + i)));
+    return expectAgreement(() =>
+      tf.matMul(
+        tf.zeros<tf.Rank.R2>(ta ? [0, 5] : [5, 0]),
+        tf.zeros<tf.Rank.R2>(tb ? [3, 0] : [0, 3]),
+        ta,
+        tb,
+      ),
+    );
+  });
 });
 
 describe('fused.matMul', () => {
