@@ -265,10 +265,10 @@ export class Inner {
 
   /** Takes over a state; the tensors stay the caller's. */
   restore(state: InnerState): void {
+    this.expect(state);
     (this.optimizer as unknown as {iterations_: number}).iterations_ = state.iterations;
     const scalars = this.scalars();
     for (const [key, tensor] of Object.entries(state.scalars)) scalars[key]?.assign(tensor as never);
-    this.expect(state);
     this.unpack();
     const lists = this.slotLists();
     for (const [key, tensor] of Object.entries(state.slots)) {
@@ -281,12 +281,10 @@ export class Inner {
 
   /** Bytes of the moments of one parameter. */
   bytesOf(parameter: Variable): number {
-    this.unpack();
     const i = this.parameters.indexOf(parameter);
-    return Object.values(this.slotLists()).reduce(
-      (sum, slots) => sum + 4 * (slots[i]?.variable.size ?? 0),
-      0,
-    );
+    const at = this.entries.findIndex(entry => entry.includes(i));
+    // Every moment is as large as what it is of.
+    return Object.values(this.slotLists()).filter(slots => slots[at]).length * 4 * parameter.size;
   }
 
   /** Bytes of everything it holds now. */
