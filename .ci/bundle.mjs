@@ -1,13 +1,14 @@
 // What a browser downloads besides tfjs: everything, and one factory alone. Fails when either grows past its limit.
-// The goal is 15 KiB; a good part of what is above it is the text of error messages.
+// The goal for one factory is 15 KiB; a good part of what is above it is the text of error messages. Everything has
+// ml-matrix in it, which only methods that decompose matrices need.
 import {gzipSync} from 'node:zlib';
 import {build} from 'esbuild';
 import {fileURLToPath} from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const cases = [
-  ['everything', `export * from 'tfjs-lora';`, 22 * 1024],
-  ['loraAdam alone', `export {loraAdam} from 'tfjs-lora';`, 21 * 1024],
+  ['everything', `export * from 'tfjs-lora';`, 62 * 1024],
+  ['loraAdam alone', `export {loraAdam} from 'tfjs-lora';`, 29 * 1024],
   // No side effect but the registration: what is not used is dropped.
   ['cosine alone', `export {cosine} from './dist/schedule.js';`, 1024],
 ];
