@@ -1,11 +1,16 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
+import * as calculus from '../src/calculus.js';
+import {randomOrthonormal} from '../src/linalg/orthonormal.js';
 import {beforeEach, describe, expect, test} from 'vitest';
 import {
   type Additive,
   at,
   type Composed,
+  every,
+  flora,
   full,
+  galore,
   type HostGradients,
   kaiming,
   lora,
@@ -16,13 +21,16 @@ import {
   type Parametrization,
   projected,
   type ProjectedOptimizer,
+  randomProjection,
   symmetric,
   type TelemetryRow,
 } from '../src/index.js';
 import * as reference from '../src/reference/index.js';
 import {fromTensor, numTensors, tensorsLeftBy, values} from './helpers.js';
 import {data, mlp, variable, weightsOf} from './host/models.js';
+import {members} from './parametrizations/members.js';
 import {expectOracle} from './parametrizations/oracle.js';
+import {meanOver} from './parametrizations/subspace.js';
 
 const ON = {telemetry: true, targets: () => true} as const;
 const random = (shape: [number, number], seed: number) => normal(shape, seed) as tf.Tensor2D;
@@ -41,10 +49,44 @@ function stepAlong(optimizer: ProjectedOptimizer, weight: tf.Variable, gradient:
   return rows[0]!;
 }
 
-/** LoRA on any weight, also where it saves nothing. */
-function anywhere(options: LoraOptions): Parametrization {
-  const {trained: _, ...rest} = lora(options) as Additive;
+/** A parametrization that takes any weight, also where it saves nothing. */
+function everywhere(p: Parametrization): Parametrization {
+  const {trained: _, ...rest} = p as Additive;
   return rest;
+}
+
+const anywhere = (options: LoraOptions) => everywhere(lora(options));
+
+const everyForm = Object.entries(members).flatMap(([method, forms]) =>
+  Object.entries(forms).map(([form, p]) => ({method, form, p})),
+);
+
+/** Methods of which docs/telemetry.md says that they have no share. */
+const WITHOUT_SHARE = ['dora', 'hadamard', 'kronecker', 'osf', 'vera'];
+
+/** DPhi as a matrix `[m n, numbers in theta]`. A difference of step 1 is exact for what is of degree 2 at most. */
+function jacobian(p: Parametrization, state: calculus.HeldState): reference.Matrix {
+  const columns = Object.entries(state.factors).flatMap(([key, factor]) =>
+    Array.from({length: factor.size}, (_, i) =>
+      tf.tidy(() => {
+        const unit = tf.tensor(
+          Array.from({length: factor.size}, (_, k) => (k === i ? 1 : 0)),
+          factor.shape,
+        );
+        const [up, down] = [1, -1].map(h =>
+          calculus.phi(p, {...state, factors: {...state.factors, [key]: tf.add(factor, tf.mul(unit, h))}}),
+        );
+        return values(tf.mul(tf.sub(up!, down!), 0.5));
+      }),
+    ),
+  );
+  return reference.transpose(reference.matrix([columns.length, columns[0]!.length], columns.flat()));
+}
+
+/** U diag(s) V^T with random orthonormal U and V. */
+function gradientWith(s: readonly number[], [m, n]: readonly [number, number], seed: number): tf.Tensor2D {
+  const [u, v] = [randomOrthonormal(m, s.length, seed), randomOrthonormal(n, s.length, seed + 1)];
+  return tf.matMul(tf.mul(u, tf.tensor1d([...s])) as tf.Tensor2D, v, false, true);
 }
 
 const loraSpace = (a: reference.Matrix, b: reference.Matrix) => ({form: 'sum', left: a, right: b}) as const;
@@ -180,6 +222,28 @@ describe.each(['cpu', 'wasm'])('telemetry on %s', backend => {
     near(row.updateNorm / (reference.frobenius(change) / 3), 1, 1e-4); // 0.1 G, then 0.05 G, in one direction
     near(row.cosine, reference.cosine(change, fromTensor(gradient)), 1e-4); // linear in g
     composed.dispose();
+  });
+
+  test('O23: a new basis of galore catches the share of the first r singular values', () => {
+    const s = [5, 4, 3, 2, 1, 0.5];
+    const energy = (count: number) => s.slice(0, count).reduce((sum, x) => sum + x ** 2, 0);
+    for (const side of ['left', 'right', 'both'] as const) {
+      const weight = weightOf([10, 14], 1);
+      const optimizer = projected(tf.train.sgd(0.1), galore({rank: 3, side}), {...ON, refresh: every(2)});
+      for (let step = 0; step < 5; step++) {
+        const {capturedShare, drift} = stepAlong(optimizer, weight, gradientWith(s, [10, 14], 20 + 2 * step));
+        const best = energy(3) / energy(6);
+        if (step % 2 === 0) {
+          const residual = Math.abs(capturedShare! - best);
+          expectOracle('galore', 'O23, share', 'captured share at a renewal', residual, 2e-5);
+          if (step > 0) expect(drift).toBeGreaterThan(0.1);
+        } else {
+          expect(capturedShare).toBeLessThan(0.9 * best);
+          near(drift, 0, 1e-12);
+        }
+      }
+      optimizer.dispose();
+    }
   });
 
   test('the share does not see what precondition does, and the cosine is with the true gradient', () => {
@@ -528,6 +592,105 @@ describe.each(['cpu', 'wasm'])('telemetry on %s', backend => {
     expect(whole.telemetry()).toEqual([]);
     whole.dispose();
     resumed.dispose();
+  });
+});
+
+describe('telemetry of every parametrization', () => {
+  beforeEach(() => tf.setBackend('cpu'));
+
+  test('has a share but for the methods that docs/telemetry.md names', () => {
+    const without = everyForm.filter(({p}) => !p.tangent).map(({method}) => method);
+    expect([...new Set(without)].sort()).toEqual(WITHOUT_SHARE);
+  });
+
+  test.each(everyForm.filter(({p}) => p.tangent))(
+    'the share of $form is that of the projector on the image of DPhi',
+    ({method, p}) => {
+      const [m, n] = [7, 6];
+      const weight = weightOf([m, n], 1);
+      let state: calculus.HeldState | undefined;
+      const watched = {
+        ...everywhere(p),
+        // The state whose gradient is projected: after a renewal, before the step.
+        pullback: (now: calculus.HeldState, gradient: Parameters<typeof calculus.pullback>[2]) => {
+          const copy = (tensors: Readonly<Record<string, tf.Tensor>>) =>
+            Object.fromEntries(Object.entries(tensors).map(([k, x]) => [k, tf.keep(x.clone())]));
+          state = {factors: copy(now.factors), frozen: copy(now.frozen)};
+          return calculus.pullback(p, now, gradient);
+        },
+      } as Parametrization;
+      const optimizer = projected(tf.train.sgd(0.02), watched, ON);
+      let row: TelemetryRow | undefined;
+      for (let step = 0; step < 5; step++) {
+        const gradient = random([m, n], 30 + step);
+        optimizer.applyGradients({[weight.name]: gradient} as HostGradients);
+        row = optimizer.telemetry()[0];
+        if (step < 4) continue;
+        const P = reference.projector(jacobian(p, state!), 1e-3);
+        const g = reference.matrix([m * n, 1], values(gradient));
+        const share = (reference.frobenius(reference.product(P, g)) / reference.frobenius(g)) ** 2;
+        const residual = Math.abs(row!.capturedShare! - share);
+        const what = 'captured share = by the projector on the image of DPhi, in float64';
+        expectOracle(method, 'O52, share', what, residual, 1e-6);
+      }
+      optimizer.dispose();
+    },
+  );
+
+  test('random matrices drift as far as random subspaces are apart', () => {
+    const [m, n, r] = [9, 6, 2];
+    // E ||P^T Q||^2 = r^2 / m for two of dimension r among m.
+    for (const [p, expected] of [
+      [randomProjection({rank: r, sides: 'left'}), 1 - r / m],
+      [randomProjection({rank: r, sides: 'right', distribution: 'orthonormal'}), 1 - r / n],
+      [randomProjection({rank: r}), 1 - (r / m + r / n) / 2],
+      [flora({rank: r, side: 'left'}), 1 - r / m],
+    ] as const) {
+      const weight = weightOf([m, n], 1);
+      const optimizer = projected(tf.train.sgd(1e-3), p, {...ON, refresh: every(1), moments: 'reset'});
+      expect(stepAlong(optimizer, weight, random([m, n], 2)).drift).toBeNull();
+      const {mean, error} = meanOver(
+        300,
+        step => stepAlong(optimizer, weight, random([m, n], 2 + step)).drift!,
+      );
+      expect(error).toBeLessThan(0.02);
+      expect(Math.abs(mean - expected), `${p.name}: ${mean} beside ${expected}`).toBeLessThan(4 * error);
+      optimizer.dispose();
+    }
+  });
+
+  test.each(everyForm)('$form trains the same bit for bit, and leaves no tensor behind', ({p}) => {
+    const run = (telemetry: boolean) => {
+      const start = numTensors();
+      const weight = tf.tidy(() => weightOf([7, 6], 1, 'bits'));
+      const gradients = Array.from({length: 7}, (_, step) => tf.tidy(() => random([7, 6], step + 2)));
+      const optimizer = projected(tf.train.adam(0.02, 0.9, 0.999, 1e-7), everywhere(p), {
+        ...ON,
+        telemetry,
+        clipNorm: 1,
+        ...(p.refresh && {refresh: at([4]), moments: 'reset'}),
+      });
+      const counts = gradients.map(gradient => {
+        optimizer.applyGradients({[weight.name]: gradient} as HostGradients);
+        const count = numTensors();
+        if (!telemetry) return count;
+        for (const row of optimizer.telemetry()) {
+          for (const value of Object.values(row)) expect(value).not.toBeNaN();
+          expect(row.capturedShare === null).toBe(!p.tangent);
+        }
+        expect(numTensors()).toBe(count);
+        return count;
+      });
+      expect(counts[6]).toBe(counts[5]);
+      const trained = values(weight);
+      optimizer.dispose();
+      tf.dispose([weight, ...gradients]);
+      expect(numTensors()).toBe(start);
+      return trained;
+    };
+    const [on, off] = [run(true), run(false)];
+    expect(on).toEqual(off);
+    expect(on).not.toEqual(tf.tidy(() => values(normal([7, 6], 1))));
   });
 });
 

@@ -74,6 +74,11 @@ export const additive = /* @__PURE__ */ recipe(
         return {a: mul(shared.a, scale), b: mul(shared.b, scale)};
       },
       lift: ({factors: {a, b}}, {factors: next}) => change({a: sub(next.a, a), b: sub(next.b, b)}),
+      tangent: ({factors: {a, b}}) => ({
+        form: 'sum',
+        left: frame(a.shape[0]!),
+        right: transpose(frame(b.shape[1]!)),
+      }),
     };
   },
 );

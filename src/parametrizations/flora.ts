@@ -76,5 +76,9 @@ export const flora = /* @__PURE__ */ recipe('flora', (options: FloraOptions = {}
         r: old.left ? {left: transposedTimes(fresh.p, old.p)} : {right: transposedTimes(old.p, fresh.p)},
       };
     },
+    tangent: state => {
+      const {p, left} = projection(state);
+      return {form: 'sum', ...(left ? {left: p} : {right: transpose(p)})};
+    },
   };
 });

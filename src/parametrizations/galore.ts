@@ -89,6 +89,10 @@ export const galore = /* @__PURE__ */ recipe('galore', (options: GaloreOptions =
         ...(old['q'] && {right: transposedTimes(old['q'] as Tensor2D, now['q'] as Tensor2D)}),
       },
     }),
+    tangent: ({frozen}) => {
+      const {p, q}: Basis = frozen;
+      return {form: 'product', ...(p && {left: p}), ...(q && {right: transpose(q)})};
+    },
   };
 });
 

@@ -67,5 +67,6 @@ export const loraFA = /* @__PURE__ */ recipe('loraFA', (options: LoraFAOptions =
     ...(precondition && {
       precondition: ({frozen: {inverse}}, {b}) => ({b: mul(matMul(inverse!, b), s ** -2)}),
     }),
+    tangent: ({frozen: {a}}) => ({form: 'sum', left: a as Tensor2D}),
   };
 });

@@ -67,6 +67,11 @@ export const loraSB = /* @__PURE__ */ recipe('loraSB', (options: LoraSBOptions =
         right: matMul(transpose(old['v'] as Tensor2D), now['v'] as Tensor2D),
       },
     }),
+    tangent: ({frozen: {u, v}}) => ({
+      form: 'product',
+      left: u as Tensor2D,
+      right: transpose(v as Tensor2D),
+    }),
   };
 });
 

@@ -57,5 +57,10 @@ export const loraXS = /* @__PURE__ */ recipe('loraXS', (options: LoraXSOptions =
     },
     lift: ({factors: {r}, frozen}, {factors: next}) => between(frozen, sub(next.r, r)),
     refresh: (_, given) => start(given),
+    tangent: ({frozen}) => ({
+      form: 'product',
+      left: frozen['frameA'] as Tensor2D,
+      right: frozen['frameB'] as Tensor2D,
+    }),
   };
 });

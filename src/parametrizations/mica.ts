@@ -52,5 +52,6 @@ export const mica = /* @__PURE__ */ recipe('mica', (options: MicaOptions = {}): 
     transport: ({frozen}, next) => ({
       a: {right: matMul(frozen['frameB'] as Tensor2D, transpose(next.frozen['frameB'] as Tensor2D))},
     }),
+    tangent: ({frozen}) => ({form: 'sum', right: frozen['frameB'] as Tensor2D}),
   };
 });

@@ -121,6 +121,10 @@ export const randomProjection = /* @__PURE__ */ recipe(
       },
       refresh: (_, given) => start(given),
       ...(sides !== 'both' && {transport}),
+      tangent: state => {
+        const {a, b} = product(state);
+        return {form: 'sum', ...(sides !== 'right' && {left: a}), ...(sides !== 'left' && {right: b})};
+      },
     };
   },
 );
