@@ -106,10 +106,10 @@ export const methods: Readonly<Record<string, Method>> = {
   loraGaussian: loraFrom(gaussian(), 'LoRA, gaussian', 'LoRA; A normal with deviation 1/rank'),
   loraSymmetric: loraFrom(symmetric(), 'LoRA, symmetric', 'LoRA; A and B both away from zero'),
   loraOrthogonal: loraFrom(orthogonal(), 'LoRA, orthogonal', 'LoRA; A with orthonormal columns'),
-  loraGA: loraFrom(loraGA(), 'LoRA-GA', 'LoRA from the first directions of the gradient', 5e-4),
-  loraOne: loraFrom(loraOne(), 'LoRA-One', 'LoRA from the gradient, its largest directions longer', 5e-4),
-  pissa: loraFrom(pissa(), 'PiSSA', 'LoRA from the largest directions of W0', 1e-3),
-  olora: loraFrom(olora(), 'OLoRA', 'LoRA from the QR decomposition of W0', 5e-4),
+  loraGA: loraFrom(loraGA(), 'LoRA-GA', 'LoRA from the first directions of the gradient', 1.5e-3),
+  loraOne: loraFrom(loraOne(), 'LoRA-One', 'LoRA from the gradient, its largest directions longer', 1.5e-3),
+  pissa: loraFrom(pissa(), 'PiSSA', 'LoRA from the largest directions of W0', 3e-3),
+  olora: loraFrom(olora(), 'OLoRA', 'LoRA from the QR decomposition of W0', 1.5e-3),
   eva: loraFrom(eva(), 'EVA', "LoRA; A the largest directions of the layer's inputs"),
   loraPlus: {
     title: 'LoRA+',
@@ -124,7 +124,7 @@ export const methods: Readonly<Record<string, Method>> = {
     }),
   },
   riemannian: loraBentBy(riemannian(), 'LoRA, Riemannian', 'LoRA; gradients in the metric of A B', 5e-3),
-  loraPro: loraBentBy(loraPro(), 'LoRA-Pro', 'LoRA; A B follows the full gradient as near as it can', 2e-3),
+  loraPro: loraBentBy(loraPro(), 'LoRA-Pro', 'LoRA; A B follows the full gradient as near as it can', 5e-3),
   relora: {
     title: 'ReLoRA',
     help: 'LoRA, merged and begun anew 3 times',
@@ -149,7 +149,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'LoRA; A stays as it was drawn',
     rank: 8,
     alpha: 1,
-    defaultRate: 5e-3,
+    defaultRate: 2e-2,
     build: ({rank, alpha}) => ({parametrization: loraFA({rank, alpha})}),
   },
   mica: {
@@ -157,7 +157,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + A B; B the smallest directions of W0, fixed',
     rank: 8,
     alpha: 2,
-    defaultRate: 5e-3,
+    defaultRate: 1e-2,
     build: ({rank, alpha}) => ({parametrization: mica({rank, alpha})}),
   },
   loraXS: {
@@ -165,7 +165,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + A R B; A, B the largest directions of W0, fixed',
     rank: 32,
     alpha: 1,
-    defaultRate: 5e-3,
+    defaultRate: 2e-2,
     build: ({rank, alpha}) => ({parametrization: loraXS({rank, alpha})}),
   },
   loraSB: {
@@ -173,7 +173,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + U R V; U, V from the first gradient, fixed',
     rank: 32,
     alpha: 1,
-    defaultRate: 5e-3,
+    defaultRate: 1.5e-2,
     build: ({rank, alpha}) => ({parametrization: loraSB({rank, alpha})}),
   },
   vera: {
@@ -181,7 +181,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + A diag(d) B diag(b); A, B random and fixed',
     rank: 64,
     alpha: null,
-    defaultRate: 2e-2,
+    defaultRate: 0.1,
     build: ({rank}) => ({parametrization: vera({rank})}),
   },
   dora: {
@@ -205,7 +205,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + (A1 B1) o (A2 B2), number by number',
     rank: 2,
     alpha: 2,
-    defaultRate: 1e-2,
+    defaultRate: 2e-2,
     build: ({rank, alpha}) => ({parametrization: hadamard({rank, alpha})}),
   },
   kronecker: {
@@ -213,7 +213,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + kron(C, D1 D2)',
     rank: 4,
     alpha: 2,
-    defaultRate: 5e-3,
+    defaultRate: 3e-2,
     build: ({rank, alpha}) => ({parametrization: kronecker({rank, alpha})}),
   },
   additive: {
@@ -221,7 +221,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'W0 + tiles of blocks repeated across, and down',
     rank: 4,
     alpha: null,
-    defaultRate: 1e-3,
+    defaultRate: 3e-3,
     build: ({rank}) => ({parametrization: additive({rank})}),
   },
   galore: {
@@ -229,7 +229,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: "Adam in the gradient's first directions, renewed",
     rank: 8,
     alpha: null,
-    defaultRate: 5e-3,
+    defaultRate: 1e-2,
     build: ({rank, steps}) => ({
       parametrization: galore({rank}),
       options: {refresh: every(renewed(5, steps))},
@@ -240,7 +240,7 @@ export const methods: Readonly<Record<string, Method>> = {
     help: 'as galore, in random directions',
     rank: 8,
     alpha: null,
-    defaultRate: 2e-3,
+    defaultRate: 1e-2,
     build: ({rank, steps}) => ({
       parametrization: flora({rank}),
       options: {refresh: every(renewed(3, steps))},

@@ -19,10 +19,10 @@ writes one report of them all.
   --method NAME    how to train (lora); \`--method list\` lists them all
   --compare [A,B]  methods to compare, each with the rank at which it trains
                    about as many numbers as lora does with --rank
-                   (${comparedByDefault.slice(0, 4).join(', ')},
-                   ${comparedByDefault.slice(4).join(', ')})
+                   (${comparedByDefault.join(', ')})
   --rank N         rank of the method (4 for lora)
-  --alpha X        scale: a weight moves by alpha/rank A B (twice the rank)
+  --alpha X        scale: a weight moves by alpha/rank A B (twice the rank
+                   for lora)
   --lr X           peak learning rate (depends on --method and --inner;
                    ${defaultRate('adam')} for lora with adam)
   --lrs A,B,...    with --compare: rates to try of each method, as multiples of
