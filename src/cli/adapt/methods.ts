@@ -12,6 +12,7 @@ import {
   hadamard,
   type Initializer,
   type InnerSource,
+  kaiming,
   kronecker,
   type LearningRate,
   lora,
@@ -91,6 +92,9 @@ const loraBentBy = (
   build: ({rank, alpha}) => ({parametrization: lora({rank, alpha, precondition})}),
 });
 
+/** A weight that is added, as position embeddings are, is given no inputs to start from. */
+const evaOrKaiming: Initializer = start => (start.gradient.inputGram ? eva() : kaiming())(start);
+
 /** A new subspace `times` times, evenly over the training; in one too short for that at every step. */
 const renewed = (times: number, steps: number) => Math.ceil(steps / (times + 1));
 
@@ -110,7 +114,7 @@ export const methods: Readonly<Record<string, Method>> = {
   loraOne: loraFrom(loraOne(), 'LoRA-One', 'LoRA from the gradient, its largest directions longer', 1.5e-3),
   pissa: loraFrom(pissa(), 'PiSSA', 'LoRA from the largest directions of W0', 3e-3),
   olora: loraFrom(olora(), 'OLoRA', 'LoRA from the QR decomposition of W0', 1.5e-3),
-  eva: loraFrom(eva(), 'EVA', "LoRA; A the largest directions of the layer's inputs"),
+  eva: loraFrom(evaOrKaiming, 'EVA', "LoRA; A the largest directions of the layer's inputs"),
   loraPlus: {
     title: 'LoRA+',
     help: 'LoRA; B at 16 times the rate of A',
