@@ -111,10 +111,10 @@ export const methods: Readonly<Record<string, Method>> = {
   loraSymmetric: loraFrom(symmetric(), 'LoRA, symmetric', 'LoRA; A and B both away from zero'),
   loraOrthogonal: loraFrom(orthogonal(), 'LoRA, orthogonal', 'LoRA; A with orthonormal columns'),
   loraGA: loraFrom(loraGA(), 'LoRA-GA', 'LoRA from the first directions of the gradient', 1.5e-3),
-  loraOne: loraFrom(loraOne(), 'LoRA-One', 'LoRA from the gradient, its largest directions longer', 1.5e-3),
+  loraOne: loraFrom(loraOne(), 'LoRA-One', 'LoRA from the gradient, large directions longer', 1.5e-3),
   pissa: loraFrom(pissa(), 'PiSSA', 'LoRA from the largest directions of W0', 3e-3),
   olora: loraFrom(olora(), 'OLoRA', 'LoRA from the QR decomposition of W0', 1.5e-3),
-  eva: loraFrom(evaOrKaiming, 'EVA', "LoRA; A the largest directions of the layer's inputs"),
+  eva: loraFrom(evaOrKaiming, 'EVA', 'LoRA; A the largest directions of the inputs'),
   loraPlus: {
     title: 'LoRA+',
     help: 'LoRA; B at 16 times the rate of A',
@@ -128,7 +128,7 @@ export const methods: Readonly<Record<string, Method>> = {
     }),
   },
   riemannian: loraBentBy(riemannian(), 'LoRA, Riemannian', 'LoRA; gradients in the metric of A B', 5e-3),
-  loraPro: loraBentBy(loraPro(), 'LoRA-Pro', 'LoRA; A B follows the full gradient as near as it can', 5e-3),
+  loraPro: loraBentBy(loraPro(), 'LoRA-Pro', 'LoRA; A B follows the gradient as near as it can', 5e-3),
   relora: {
     title: 'ReLoRA',
     help: 'LoRA, merged and begun anew 3 times',
@@ -166,7 +166,7 @@ export const methods: Readonly<Record<string, Method>> = {
   },
   loraXS: {
     title: 'LoRA-XS',
-    help: 'W0 + A R B; A, B the largest directions of W0, fixed',
+    help: 'W0 + A R B; A, B large directions of W0, fixed',
     rank: 32,
     alpha: 1,
     defaultRate: 2e-2,
@@ -190,7 +190,7 @@ export const methods: Readonly<Record<string, Method>> = {
   },
   dora: {
     title: 'DoRA',
-    help: 'LoRA, and the lengths of the columns apart from it',
+    help: 'LoRA, and apart from it the length of columns',
     rank: 4,
     alpha: 2,
     defaultRate: 5e-3,
