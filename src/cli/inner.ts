@@ -15,13 +15,10 @@ const inners: Record<string, {rate: number; build: (rate: number) => tf.Optimize
 
 export const innerNames = Object.keys(inners);
 
-/**
- * The rate that a run uses when the user gives none: for Adam the method's own, for another optimizer the one that
- * suits LoRA, larger or smaller as the method's is with Adam.
- */
-export function defaultRate(inner: string, withAdam: number = inners['adam']!.rate): number {
-  const {rate} = find(inner);
-  return inner === 'adam' ? withAdam : Number(((rate * withAdam) / inners['adam']!.rate).toPrecision(3));
+/** The rate of a run with `inner` when the user gives none. */
+export function defaultRate(inner: string, rate: number = inners['adam']!.rate, meantFor = 'adam'): number {
+  // With another optimizer than the one it is for: what suits LoRA there, by as much larger or smaller as it is here.
+  return inner === meantFor ? rate : Number(((find(inner).rate * rate) / find(meantFor).rate).toPrecision(3));
 }
 
 /** @throws UsageError for an unknown name */

@@ -85,7 +85,14 @@ export function comparisonPage(comparison: Comparison, ground: Pick<Ground, 'tar
       ['Text', `${options.text}, ${count(target.train.length)} bytes to learn`],
       ['Held out', `${count(target.heldOut.length)} bytes: ${target.heldOutIs}`],
       ['Budget', `${count(budget)} trained numbers, ${percent(budget / weights)}; ${options.targets}`],
-      ['Rates', methods.map(({method, lr}) => `${title(method)} ${lr}`).join('; ')],
+      [
+        'Rates',
+        methods
+          .map(
+            ({method, lr, inner}) => `${title(method)} ${lr}${inner === options.inner ? '' : ` (${inner})`}`,
+          )
+          .join('; '),
+      ],
       ['Steps', `${options.steps}, seed ${options.seed}, ${options.inner}`],
       ...troubles.map(trial => [title(trial.method), outcomeText(trial)] as [string, string]),
       ...(missing.length > 0 ? [['Not run', missing.map(title).join(', ')] as [string, string]] : []),

@@ -2,7 +2,6 @@
 import {join} from 'node:path';
 import {adaptation} from '../byte-lm/adaptation.js';
 import {expectWritable, loadModel, runFiles, runFolder, writeFiles} from '../files.js';
-import {defaultRate} from '../inner.js';
 import {Interruption} from '../interruption.js';
 import {modelFolder} from '../package.js';
 import {progressLine} from '../progress.js';
@@ -11,7 +10,7 @@ import {rankFor, trainedAt} from './budget.js';
 import {comparisonPage, comparisonText, outcomeText} from './compare-show.js';
 import type {Comparison, Trial} from './comparison.js';
 import type {Ground} from './ground.js';
-import {methodOf} from './method-names.js';
+import {innerAndRate, methodOf} from './method-names.js';
 import {buildOptimizer, countParameters, type Plan, targetsOf} from './optimizer.js';
 import {type CompareOptions, textName} from './options.js';
 import {isDiverged} from './result.js';
@@ -46,6 +45,7 @@ export async function compare(options: CompareOptions, ground: Ground): Promise<
           text: ground.target.name,
           targets: targets?.source ?? 'every matrix',
           lr: options.lr ?? null,
+          inner: options.inner ?? 'adam',
           out,
         },
         backend: ground.backend.name,
@@ -80,7 +80,7 @@ function stopped(comparison: Comparison, code: number): number {
 /** Ranks, rates and checks of all methods before the first one runs, and how the model does as it ships. */
 async function prepare(options: CompareOptions, ground: Ground, signal: AbortSignal) {
   const model = await loadModel(modelFolder);
-  const {steps, inner, seed, targets, rank, lr, lrs} = options;
+  const {steps, seed, targets, rank, lr, lrs} = options;
   const matrices = targetsOf(model, targets);
   const budget = trainedAt(methodOf('lora'), rank, matrices);
   let weights = 0;
@@ -88,9 +88,8 @@ async function prepare(options: CompareOptions, ground: Ground, signal: AbortSig
     const method = methodOf(name);
     const ownRank = name === 'lora' ? rank : rankFor(method, matrices, budget);
     const alpha = method.alpha === null ? null : method.alpha * (ownRank ?? 1);
-    const rates = lrs.map(factor =>
-      Number((factor * (lr ?? defaultRate(inner, method.defaultRate))).toPrecision(6)),
-    );
+    const {inner, lr: suited} = innerAndRate(method, options.inner);
+    const rates = lrs.map(factor => Number((factor * (lr ?? suited)).toPrecision(6)));
     const plans = rates.map(rate => ({
       method: name,
       rank: ownRank,
@@ -112,15 +111,15 @@ async function prepare(options: CompareOptions, ground: Ground, signal: AbortSig
     ['Methods', `${options.compare.join(', ')}${rateWords}`],
     [
       'Budget',
-      `${count(budget)} numbers, ${percent(budget / weights)} of the weights; ${steps} steps, ${inner}`,
+      `${count(budget)} numbers, ${percent(budget / weights)} of the weights; ${steps} steps, ${options.inner ?? 'adam'}`,
     ],
   ]);
   for (const {plans, trained} of entries) {
-    const [{method, rank: own, alpha}] = plans as [Plan];
+    const [{method, rank: own, alpha, inner}] = plans as [Plan];
     const told = [own === null ? [] : `rank ${own}`, alpha === null ? [] : `alpha ${alpha}`].flat();
     const rates = plans.map(plan => plan.lr).join(', ');
     console.log(
-      `  ${method.padEnd(16)} ${[...told, `trains ${count(trained)}`, `rate ${rates}`].join(', ')}`,
+      `  ${method.padEnd(16)} ${[...told, `trains ${count(trained)}`, `rate ${rates}`, ...(inner === (options.inner ?? 'adam') ? [] : [inner])].join(', ')}`,
     );
   }
   console.log('\nMeasuring the model before …');
@@ -153,9 +152,9 @@ export async function runTrial(
   ground: Ground,
   signal: AbortSignal,
 ): Promise<Trial> {
-  const {method, rank, alpha, lr, steps, seed} = plan;
+  const {method, rank, alpha, lr, steps, inner, seed} = plan;
   const trial: Trial = {
-    ...{method, rank, alpha, lr, trained, loss: [], msPerStep: 0, optimizerStateBytes: 0},
+    ...{method, rank, alpha, lr, inner, trained, loss: [], msPerStep: 0, optimizerStateBytes: 0},
     ...{after: null, ended: 'stopped', why: null, others: []},
   };
   const label = `${method}  `;

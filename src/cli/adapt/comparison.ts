@@ -10,6 +10,8 @@ export interface Trial {
   rank: number | null;
   alpha: number | null;
   lr: number;
+  /** The inner optimizer. */
+  inner: string;
   /** Numbers trained. */
   trained: number;
   /** Of every step taken, in bits per byte. */
@@ -50,6 +52,7 @@ export interface Comparison {
     lrs: number[];
     steps: number;
     targets: string;
+    /** Of the methods that are not meant for another. */
     inner: string;
     backend: string;
     seed: number;

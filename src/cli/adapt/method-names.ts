@@ -1,4 +1,5 @@
 /** How methods are named on the command line, and shown. */
+import {defaultRate} from '../inner.js';
 import {table} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {type Method, methods} from './methods.js';
@@ -20,6 +21,12 @@ export function methodName(option: string, given: string): string {
 }
 
 export const methodOf = (name: string): Method => methods[name]!;
+
+/** The inner optimizer that a method gets, and its rate, where the user says neither or the one. */
+export function innerAndRate({inner: own = 'adam', defaultRate: rate}: Method, asked: string | undefined) {
+  const inner = asked ?? own;
+  return {inner, lr: defaultRate(inner, rate, own)};
+}
 
 /** The name that takes the fewest changes, if they are few. */
 function nearest(given: string, names: readonly string[]): string | undefined {

@@ -3,7 +3,7 @@ import {readArguments} from '../arguments.js';
 import {defaultRate, innerNames} from '../inner.js';
 import {decimalOption, integerOption, textOption} from '../options.js';
 import {UsageError} from '../usage-error.js';
-import {methodName, methodOf, methodTable} from './method-names.js';
+import {innerAndRate, methodName, methodOf, methodTable} from './method-names.js';
 import {comparedByDefault} from './methods.js';
 import type {Plan} from './optimizer.js';
 
@@ -19,10 +19,10 @@ writes one report of them all.
   --method NAME    how to train (lora); \`--method list\` lists them all
   --compare [A,B]  methods to compare, each with the rank at which it trains
                    about as many numbers as lora does with --rank
-                   (${comparedByDefault.slice(0, 4).join(', ')},
-                   ${comparedByDefault.slice(4).join(', ')})
+                   (${comparedByDefault.join(', ')})
   --rank N         rank of the method (4 for lora)
-  --alpha X        scale: a weight moves by alpha/rank A B (twice the rank)
+  --alpha X        scale: a weight moves by alpha/rank A B (twice the rank
+                   for lora)
   --lr X           peak learning rate (depends on --method and --inner;
                    ${defaultRate('adam')} for lora with adam)
   --lrs A,B,...    with --compare: rates to try of each method, as multiples of
@@ -30,7 +30,7 @@ writes one report of them all.
   --steps N        training steps of 1024 bytes (150)
   --targets REGEX  names of the weights to adapt (every matrix)
   --inner NAME     ${innerNames.join(', ')}
-                   (adam)
+                   (adam; what suits the method, where that is another)
   --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
   --seed N         seed of the factors, the batches and the samples (0)
   --out FOLDER     where the results are written; must not hold a run yet
@@ -55,10 +55,12 @@ export interface Options extends Plan {
 }
 
 /** The same for a comparison: the plan of each method follows from it. */
-export interface CompareOptions extends Omit<Options, 'method' | 'rank' | 'alpha' | 'lr'> {
+export interface CompareOptions extends Omit<Options, 'method' | 'rank' | 'alpha' | 'lr' | 'inner'> {
   compare: string[];
   /** Of lora; the others are to train as many numbers. */
   rank: number;
+  /** For every method, if it was said. */
+  inner: string | undefined;
   /** For every method, if it was said. */
   lr: number | undefined;
   /** Rates to try, as multiples of `lr` or each method's own. */
@@ -81,13 +83,12 @@ export function readOptions(args: string[]): Options | CompareOptions | Told {
     ...{out: 'value', help: 'flag'},
   } as const);
   if (given.help) return {tell: adaptHelp};
-  const {inner = 'adam', backend, targets, out, compare} = given;
+  const {inner, backend, targets, out, compare} = given;
   if (given.method === 'list' || compare?.includes('list')) return {tell: methodTable()};
   const common = {
     text: (given.text ?? []).map(path => textOption('--text', path)),
     steps: integerOption('--steps', given.steps ?? '150', 1),
     targets: targets === undefined ? undefined : regExpOption('--targets', targets),
-    inner,
     backend,
     seed: integerOption('--seed', given.seed ?? '0', 0),
     out: out === undefined ? undefined : textOption('--out', out),
@@ -103,9 +104,10 @@ export function readOptions(args: string[]): Options | CompareOptions | Told {
         '--alpha goes without --compare, where each method has its own multiple of its rank',
       );
     }
-    defaultRate(inner);
+    if (inner !== undefined) defaultRate(inner);
     const lrs = listOption('--lrs', given.lrs ?? '1').map(factor => decimalOption('--lrs', factor));
-    return {...common, compare: comparedMethods(compare), rank: asked ?? methodOf('lora').rank!, lr, lrs};
+    const rank = asked ?? methodOf('lora').rank!;
+    return {...common, inner, compare: comparedMethods(compare), rank, lr, lrs};
   }
   if (given.lrs !== undefined) throw new UsageError('--lrs goes with --compare; --lr takes one rate');
   const name = methodName('--method', given.method ?? 'lora');
@@ -113,12 +115,14 @@ export function readOptions(args: string[]): Options | CompareOptions | Told {
   if (asked !== undefined && method.rank === null) throw meaningless('--rank', name);
   if (alpha !== undefined && method.alpha === null) throw meaningless('--alpha', name);
   const rank = method.rank === null ? null : (asked ?? method.rank);
+  const suited = innerAndRate(method, inner);
   return {
     ...common,
     method: name,
     rank,
     alpha: method.alpha === null ? null : (alpha ?? method.alpha * (rank ?? 1)),
-    lr: lr ?? defaultRate(inner, method.defaultRate),
+    inner: suited.inner,
+    lr: lr ?? suited.lr,
   };
 }
 

@@ -140,7 +140,8 @@ test('a method without an adapter leaves its model, and generate takes it', asyn
 });
 
 const trial: Trial = {
-  ...{method: 'lora', rank: 4, alpha: 8, lr: 0.0005, trained: 868_352, loss: [5, 4], msPerStep: 12_345},
+  ...{method: 'lora', rank: 4, alpha: 8, lr: 0.0005, inner: 'adam', trained: 868_352},
+  ...{loss: [5, 4], msPerStep: 12_345},
   ...{
     optimizerStateBytes: 10_420_000,
     after: {target: 2.25, base: 2.5, sample: ' <b>'},
@@ -205,6 +206,13 @@ test('rates that were tried have a table of their own, in their order', () => {
   ];
   const rows = comparisonTables({...comparison, methods: [{...trial, others}]})[2]!;
   expect(rows[1]).toEqual(['LoRA', '0.00005: -', '0.0005: 2.250', '0.005: 2.500']);
+});
+
+test('another optimizer than that of the others is told beside the rate', () => {
+  const methods = [trial, {...trial, method: 'randomProjection', lr: 0.25, inner: 'sgd'}];
+  expect(comparisonPage({...comparison, methods}, ground)).toContain(
+    '<dd>LoRA 0.0005; random projection 0.25 (sgd)</dd>',
+  );
 });
 
 test('the page escapes what the model wrote', () => {

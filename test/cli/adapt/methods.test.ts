@@ -148,6 +148,33 @@ test('B of LoRA+ has 16 times the rate of A, by its schedule', () => {
   expect(options!.learningRate!(4, {weight: 'w', factor: 'b'})).toBeCloseTo(0.32, 12);
 });
 
+test.each(['relora', 'galore', 'flora'])('the subspace of %s is renewed 3 to 10 times', name => {
+  const inner = () => tf.train.sgd(1);
+  for (const steps of [12, 15, 20, 100, 150, 1000]) {
+    const {options} = methods[name]!.build({rank: 2, alpha: 4, steps, lr: 0.1, rate: () => 0.1, inner});
+    const due = Array.from({length: steps}, (_, step) => options!.refresh!(step)).filter(Boolean).length;
+    expect(due, `${steps} steps`).toBeGreaterThanOrEqual(3);
+    expect(due, `${steps} steps`).toBeLessThanOrEqual(10);
+  }
+});
+
+test('the rate of relora falls at each renewal', () => {
+  const inner = () => tf.train.sgd(1);
+  const {options} = methods['relora']!.build({
+    rank: 2,
+    alpha: 4,
+    steps: 150,
+    lr: 0.1,
+    rate: () => 0.1,
+    inner,
+  });
+  const {refresh, learningRate} = options!;
+  for (let step = 11; step < 150; step++) {
+    const [before, now] = [learningRate!(step - 1, {}), learningRate!(step, {})];
+    if (refresh!(step)) expect(now / before, `step ${step}`).toBeLessThan(0.3);
+  }
+});
+
 test('how far words are apart', () => {
   expect([distance('', 'abc'), distance('galore', 'galroe'), distance('lora', 'flora')]).toEqual([3, 2, 1]);
 });

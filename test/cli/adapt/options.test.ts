@@ -58,6 +58,19 @@ test('methods by name: their defaults, and rates that go with the inner optimize
   expect(single('--method full --lr 0.7').lr).toBe(0.7);
 });
 
+test('a method that is meant for another optimizer than adam gets it, unless one is asked for', () => {
+  const {inner, defaultRate} = methods['randomProjection']!;
+  expect(inner).toBe('sgd');
+  expect(single('--method randomProjection')).toMatchObject({inner: 'sgd', lr: defaultRate});
+  expect(single('--method randomProjection --inner sgd').lr).toBe(defaultRate);
+  const adam = single('--method randomProjection --inner adam');
+  expect(adam.inner).toBe('adam');
+  expect(adam.lr).toBeCloseTo((defaultRate / 0.3) * methods['lora']!.defaultRate, 5);
+  expect(single('--method lora').inner).toBe('adam');
+  expect(several('--compare lora,randomProjection').inner).toBeUndefined();
+  expect(several('--compare lora --inner sgd').inner).toBe('sgd');
+});
+
 test('lists and help are told, within 80 columns', () => {
   const list = told('--method list');
   for (const name of Object.keys(methods)) expect(list).toContain(`\n${name} `);
@@ -76,7 +89,8 @@ test('a comparison', () => {
 });
 
 test.each([
-  ['--method galroe', /unknown method "galroe": there is lora, /],
+  ['--method ia3', /unknown method "ia3": there is lora, /],
+  ['--method galroe', /unknown method "galroe", perhaps galore: there is lora, /],
   ['--method lorra-plus', /unknown method "lorra-plus", perhaps loraPlus: there is lora, /],
   ['--compare lora,ful', /--compare: unknown method "ful", perhaps full/],
   ['--compare lora,,full', /--compare must not be empty/],
