@@ -86,3 +86,4 @@ export {loraPlus, type LoraPlusOptions} from './lora-plus.js';
 export {denseGradient} from './capture/gradient.js';
 export {normal, splitSeed, uniform} from './random.js';
 export {recipe} from './recipe.js';
+export {renewed} from './renewed.js';

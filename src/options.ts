@@ -27,6 +27,12 @@ export function expectOneOf(where: string, value: unknown, choices: readonly str
   throw new TypeError(`${where} must be ${choices.map(c => `'${c}'`).join(' or ')}, not ${String(value)}`);
 }
 
+/** Throws unless `value` is true or false. */
+export function expectBoolean(where: string, value: unknown): asserts value is boolean {
+  if (typeof value !== 'boolean')
+    throw new TypeError(`${where} must be true or false, not ${describe(value)}`);
+}
+
 function describe(value: unknown): string {
   return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }

@@ -40,6 +40,8 @@ export function toJson(value: unknown): unknown {
   if (prototype !== Object.prototype && prototype !== null) return {$yours: 'an object'};
   return Object.fromEntries(
     Object.entries(value)
+      // What is only told things (onEnergy) is not needed to go on.
+      .filter(([key, member]) => !(typeof member === 'function' && /^on[A-Z]/.test(key)))
       .map(([key, member]) => [key, toJson(member)])
       .filter(([, member]) => member !== undefined),
   );

@@ -1,4 +1,4 @@
-import {expectNumber} from './options.js';
+import {expectBoolean, expectNumber} from './options.js';
 
 /** The options that set s in W = W0 + s (…). */
 export interface Scaling {
@@ -11,5 +11,6 @@ export interface Scaling {
 export function scaling(where: string, {rank, alpha, rankStabilised = false}: Scaling): number {
   expectNumber(`${where}: rank`, rank, 'a whole number of at least 1', r => Number.isInteger(r) && r >= 1);
   expectNumber(`${where}: alpha`, alpha, 'a number other than 0', a => a !== 0);
+  expectBoolean(`${where}: rankStabilised`, rankStabilised);
   return rankStabilised ? alpha / Math.sqrt(rank) : alpha / rank;
 }

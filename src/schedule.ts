@@ -15,6 +15,12 @@ export interface Where {
 /** The learning rate at `step` (0 for the first). */
 export type LearningRate = (step: number, where: Where) => number;
 
+/** Throws unless `value` is a function. */
+export function expectSchedule(where: string, value: unknown): asserts value is Schedule {
+  if (typeof value === 'function') return;
+  throw new TypeError(`${where} must be a function such as every(200), not ${String(value)}`);
+}
+
 export const never: Schedule = /* @__PURE__ */ recipe('never', (): Schedule => () => false)();
 
 /** Due at steps n, 2n, 3n, … */

@@ -1,7 +1,7 @@
 import {type Moments, MOMENTS} from './moments.js';
-import {expectNumber, expectOneOf, expectOptions} from './options.js';
+import {expectBoolean, expectNumber, expectOneOf, expectOptions} from './options.js';
 import type {Parametrization} from './parametrization.js';
-import {type LearningRate, never, type Schedule} from './schedule.js';
+import {expectSchedule, type LearningRate, never, type Schedule} from './schedule.js';
 import {isParametrization, type Targets} from './targets.js';
 
 /** Options of `projected` and `ProjectedOptimizer`. */
@@ -89,9 +89,7 @@ export function readOptions(parametrization: Parametrization, options: Projected
   expectOneOf('rest', settings.rest, ['freeze', 'train']);
   expectOneOf('capture', settings.capture, ['auto', 'dense']);
   expectOneOf('nonFinite', settings.nonFinite, ['throw', 'skip', 'ignore']);
-  if (typeof settings.telemetry !== 'boolean') {
-    throw new TypeError(`telemetry must be true or false, not ${String(settings.telemetry)}`);
-  }
+  expectBoolean('telemetry', settings.telemetry);
   expectNumber('seed', settings.seed, 'a whole number', Number.isSafeInteger);
   expectNumber('weightDecay', settings.weightDecay, 'a number of at least 0', n => n >= 0);
   expectNumber(
@@ -104,7 +102,7 @@ export function readOptions(parametrization: Parametrization, options: Projected
     expectNumber('clipNorm', settings.clipNorm, 'a number above 0', n => n > 0);
   if (settings.moments !== undefined) expectOneOf('moments', settings.moments, MOMENTS);
   expectFunction('learningRate', settings.learningRate, 'cosine(1e-3, {steps: 1000})');
-  expectFunction('refresh', settings.refresh, 'every(200)');
+  if (settings.refresh !== undefined) expectSchedule('refresh', settings.refresh);
   if (options.refresh && options.refresh !== never) {
     if (!(settings.moments ?? parametrization.renewal)) {
       throw new Error(

@@ -1,7 +1,19 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {type Additive, at, every, full, lora, normal, projected, recipe, splitSeed} from '../src/index.js';
+import {
+  type Additive,
+  at,
+  every,
+  full,
+  lora,
+  loraGA,
+  normal,
+  projected,
+  recipe,
+  renewed,
+  splitSeed,
+} from '../src/index.js';
 import {transported} from '../src/moments.js';
 import {checkLaws} from '../src/testing/index.js';
 import {numTensors, relativeError, tensorsLeftBy, values} from './helpers.js';
@@ -190,4 +202,30 @@ describe.each(['cpu', 'wasm'])('gradients seen before the start, on %s', backend
     optimizer.dispose();
     expect(numTensors()).toBe(before);
   });
+});
+
+test('rules may renew one method alone; a function that is only told things does not stop a file', async () => {
+  await tf.setBackend('cpu');
+  const [turned, still] = ['turned', 'still'].map((name, i) =>
+    tf.variable(normal([2, 3], i), true, name),
+  ) as [tf.Variable, tf.Variable];
+  const optimizer = projected(tf.train.momentum(0.1, 0.9), lora({rank: 1}), {
+    targets: [
+      ['turned', renewed(turning(), {refresh: every(2), moments: 'reset'})],
+      ['still', lora({rank: 1, init: loraGA({onEnergy: () => {}})})],
+    ],
+  });
+  for (let step = 0; step < 4; step++) {
+    optimizer.applyGradients({[turned.name]: gradientAt(step), [still.name]: gradientAt(step + 9)});
+  }
+  expect(optimizer.attached.map(({name, refreshed}) => [name, refreshed])).toEqual([
+    ['turned', true],
+    ['still', false],
+  ]);
+  const config = JSON.parse(String(optimizer.getConfig()['name'])) as object;
+  expect(JSON.stringify(config)).toContain('"$recipe":"renewed"');
+  expect(JSON.stringify(config)).not.toContain('$yours');
+  expect(() => renewed(turning(), {refresh: 5 as never})).toThrow(
+    'renewed: refresh must be a function such as every',
+  );
 });

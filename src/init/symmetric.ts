@@ -3,7 +3,7 @@ import {recipe} from '../recipe.js';
 import type {Initializer} from './initializer.js';
 
 /**
- * Both factors away from zero: `a ~ N(0, std^2/m)`, `b ~ N(0, std^2/n)`, W = W0 - s a0 b0 + s a b.
+ * Both factors away from zero: `a ~ N(0, std^2/m)`, `b ~ N(0, std^2/n)`, W = W0 - s A0 B0 + s A B.
  * With std 1 the columns of `a` and the rows of `b` have length 1 in the mean, so that both sides of
  * `s^2 (a a^T G + G b^T b)` weigh the same. Source: Su Jianlin, kexue.fm/archives/9590.
  */

@@ -13,9 +13,10 @@ import {
   transpose,
 } from '@tensorflow/tfjs-core';
 import {columnSums} from '../capture/layout.js';
-import {begin, expectInit, startOf} from '../init/begin.js';
+import {expectInit, startOf} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
+import {beginProduct, observing} from '../init/product.js';
 import {expectOneOf, expectOptions} from '../options.js';
 import type {BasedState, Composed, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
@@ -63,10 +64,8 @@ export const dora = /* @__PURE__ */ recipe('dora', (options: DoraOptions = {}): 
     return {v, length, stretch: div(expandDims(magnitude, 0), length)};
   };
   const start = (given: Start) => {
-    const {weight} = given;
-    const [m, n] = weight.shape;
-    const {factors, frozen} = begin('dora', init({...given, rank, scale: s}), {a: [m, rank], b: [rank, n]});
-    return {factors: {...factors, magnitude: squeeze(lengths(weight), [0])}, ...(frozen && {frozen})};
+    const {factors, frozen} = beginProduct('dora', init, given, {rank, scale: s});
+    return {factors: {...factors, magnitude: squeeze(lengths(given.weight), [0])}, ...(frozen && {frozen})};
   };
   /** What a gradient of V is for A and B. */
   const ofProduct = ({a, b}: Readonly<Record<'a' | 'b', Tensor>>, gradient: Tensor) => ({
@@ -74,11 +73,10 @@ export const dora = /* @__PURE__ */ recipe('dora', (options: DoraOptions = {}): 
     b: mul(matMul(transpose(a), gradient), s),
   });
 
-  const {observe} = init;
   return {
     name: 'dora',
     rank,
-    ...(observe && {observe: {...observe, begin: given => observe.begin({...given, rank})}}),
+    ...observing(init, rank),
     trained: ([m, n]) => rank * (m + n) + n,
     init: start,
     compose: state => {

@@ -4,7 +4,7 @@ import {transposedTimes} from '../capture/layout.js';
 import {aligned} from '../linalg/align.js';
 import {orthonormalize, randomOrthonormal} from '../linalg/orthonormal.js';
 import {topSingular} from '../linalg/range-finder.js';
-import {expectNumber, expectOneOf, expectOptions} from '../options.js';
+import {expectBoolean, expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Additive, Gradient} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
 import {recipe} from '../recipe.js';
@@ -41,9 +41,7 @@ export const galore = /* @__PURE__ */ recipe('galore', (options: GaloreOptions =
   expectNumber('galore: scale', scale, 'a number other than 0', c => c !== 0);
   expectOneOf('galore: side', side, ['smaller', 'larger', 'left', 'right', 'both']);
   expectOneOf('galore: basis', basis, ['svd', 'power']);
-  if (typeof align !== 'boolean') {
-    throw new TypeError(`galore: align must be true or false, not ${String(align)}`);
-  }
+  expectBoolean('galore: align', align);
 
   const widthOf = (shape: Shape) => Math.min(rank, ...shape);
   const coreOf = (shape: Shape) => {

@@ -4,7 +4,8 @@ import {expectInit} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
 import {inverseGram} from '../linalg/inverse.js';
-import {expectNumber, expectOptions} from '../options.js';
+import {observing} from '../init/product.js';
+import {expectBoolean, expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
 import {scaling} from '../scaling.js';
@@ -37,11 +38,12 @@ export const loraFA = /* @__PURE__ */ recipe('loraFA', (options: LoraFAOptions =
   const {init = kaiming()} = options;
   const s = scaling('loraFA', {rank, alpha, rankStabilised});
   expectNumber('loraFA: epsilon', epsilon, 'a number of at least 0', e => e >= 0);
+  expectBoolean('loraFA: precondition', precondition);
   expectInit('loraFA', init, 'kaiming() or (start) => ({a})');
 
   const start = (given: Start) => {
     const [m, n] = given.weight.shape;
-    const {a, b} = init({...given, rank});
+    const {a, b} = init({...given, rank, scale: s});
     if (!a || b) {
       throw new Error(
         `loraFA: init must return a alone, and returned ${Object.keys({...(a && {a}), ...(b && {b})}).join(' and ') || 'nothing'}; ` +
@@ -58,6 +60,7 @@ export const loraFA = /* @__PURE__ */ recipe('loraFA', (options: LoraFAOptions =
   return {
     name: 'loraFA',
     rank,
+    ...observing(init, rank),
     trained: ([, n]) => rank * n,
     init: start,
     delta: ({factors: {b}, frozen: {a}}) => mul(matMul(a!, b), s),

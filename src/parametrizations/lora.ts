@@ -1,11 +1,14 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {concat, matMul, mul, sub, transpose, zeros} from '@tensorflow/tfjs-core';
+import {concat, matMul, mul, sub, transpose} from '@tensorflow/tfjs-core';
+import {expectInit, startOf} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
-import {expectNumber, expectOptions} from '../options.js';
+import {beginProduct, observing} from '../init/product.js';
+import {expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import type {Preconditioner} from '../precondition/preconditioner.js';
 import {recipe} from '../recipe.js';
+import {scaling} from '../scaling.js';
 
 export interface LoraOptions {
   /** r, a positive integer. Default 8. */
@@ -30,40 +33,24 @@ export interface LoraOptions {
 export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): Additive<'a' | 'b'> => {
   expectOptions('lora', options, ['rank', 'alpha', 'rankStabilised', 'init', 'precondition']);
   const {rank = 8, alpha = rank, rankStabilised = false, init = kaiming(), precondition} = options;
-  expectNumber('lora: rank', rank, 'a whole number of at least 1', r => Number.isInteger(r) && r >= 1);
-  expectNumber('lora: alpha', alpha, 'a number other than 0', a => a !== 0);
-  if (typeof init !== 'function') {
-    throw new TypeError('lora: init must be a function such as kaiming() or (start) => ({a, b})');
-  }
+  const s = scaling('lora', {rank, alpha, rankStabilised});
+  expectInit('lora', init, 'kaiming() or (start) => ({a, b})');
   if (precondition !== undefined && typeof precondition !== 'function') {
     throw new TypeError('lora: precondition must be a function such as loraPro()');
   }
-  const s = rankStabilised ? alpha / Math.sqrt(rank) : alpha / rank;
-
   const scaled = (tensor: Tensor): Tensor => (s === 1 ? tensor : mul(tensor, s));
 
-  const start = (given: Start) => {
-    const {a, b} = init({...given, rank, scale: s});
-    const [m, n] = given.weight.shape;
-    if (!a && !b) throw new Error('lora: init returned neither a nor b; with both at zero nothing can move');
-    expectShape('a', a, [m, rank]);
-    expectShape('b', b, [rank, n]);
-    return {
-      factors: {a: a ?? zeros([m, rank]), b: b ?? zeros([rank, n])},
-      ...(a && b && {frozen: {a0: a, b0: b}}),
-    };
-  };
+  const start = (given: Start) => beginProduct('lora', init, given, {rank, scale: s});
 
-  const {observe} = init;
   return {
     name: 'lora',
     rank,
-    ...(observe && {observe: {...observe, begin: given => observe.begin({...given, rank})}}),
+    ...observing(init, rank),
     trained: ([m, n]) => rank * (m + n),
     init: start,
-    delta: ({factors: {a, b}, frozen: {a0, b0}}) => {
-      const product = matMul(a, b);
-      return scaled(a0 && b0 ? sub(product, matMul(a0, b0)) : product);
+    delta: ({factors, frozen}) => {
+      const [product, from] = [matMul(factors.a, factors.b), startOf(frozen, factors)];
+      return scaled(from ? sub(product, matMul(from.a, from.b)) : product);
     },
     pullback: ({factors: {a, b}}, gradient) => ({
       a: scaled(gradient.rightMul(transpose(b) as Tensor2D)),
@@ -79,9 +66,3 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
     }),
   };
 });
-
-function expectShape(name: string, factor: Tensor | undefined, shape: readonly [number, number]): void {
-  if (factor && (factor.shape.length !== 2 || factor.shape[0] !== shape[0] || factor.shape[1] !== shape[1])) {
-    throw new Error(`lora: init returned ${name} of shape [${factor.shape}] where [${shape}] is needed`);
-  }
-}

@@ -41,7 +41,8 @@ export const mica = /* @__PURE__ */ recipe('mica', (options: MicaOptions = {}): 
   return {
     name: 'mica',
     rank,
-    trained: ([m]) => rank * m,
+    // Where there are fewer directions than the rank nothing is saved either.
+    trained: ([m, n]) => (rank > Math.min(m, n) ? m * n : rank * m),
     init: start,
     delta: ({factors: {a}, frozen}) => mul(matMul(a, frozen['frameB']!), s),
     pullback: ({frozen}, gradient) => ({

@@ -1,9 +1,10 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {concat, matMul, mul, sub, transpose} from '@tensorflow/tfjs-core';
+import {concat, matMul, mul, square, sub, sum, transpose, zerosLike} from '@tensorflow/tfjs-core';
 import {denseGradient} from '../capture/gradient.js';
-import {begin, expectInit, startOf} from '../init/begin.js';
+import {expectInit, startOf} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
+import {beginProduct, observing} from '../init/product.js';
 import {topSingular} from '../linalg/range-finder.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
@@ -16,6 +17,8 @@ export interface OsfOptions {
   rank?: number;
   /** Default: the rank, so that the classic scaling is 1. */
   alpha?: number;
+  /** Scale by alpha/sqrt(r) instead of alpha/r (rsLoRA, arXiv:2312.03732). Default false. */
+  rankStabilised?: boolean;
   /** k, how many of the largest singular directions of W0 are left alone; at most min(m, n) - 1. Default 16. */
   protect?: number;
   /** Where the factors start: ours, or a function of your own. Default `kaiming()`. */
@@ -32,29 +35,37 @@ type Named = Readonly<Record<string, Tensor>>;
  * Trains r(m + n) numbers. Source: orthogonal subspace fine-tuning, arXiv:2504.07097, with W moved by a low-rank product.
  */
 export const osf = /* @__PURE__ */ recipe('osf', (options: OsfOptions = {}): Additive<'a' | 'b'> => {
-  expectOptions('osf', options, ['rank', 'alpha', 'protect', 'init']);
-  const {rank = 8, alpha = rank, protect = 16, init = kaiming()} = options;
-  const s = scaling('osf', {rank, alpha});
+  expectOptions('osf', options, ['rank', 'alpha', 'rankStabilised', 'protect', 'init']);
+  const {rank = 8, alpha = rank, rankStabilised = false, protect = 16, init = kaiming()} = options;
+  const s = scaling('osf', {rank, alpha, rankStabilised});
   expectNumber('osf: protect', protect, 'a whole number of at least 1', k => Number.isInteger(k) && k >= 1);
   expectInit('osf', init, 'kaiming() or (start) => ({a, b})');
 
+  const ofA = (a: Tensor, {u}: Named): Tensor => (u ? sub(a, matMul(u, matMul(transpose(u), a))) : a);
+  const ofB = (b: Tensor, {v}: Named): Tensor => (v ? sub(b, matMul(matMul(b, v), transpose(v))) : b);
+  const product = ({a, b}: Named, frames: Named) => matMul(ofA(a!, frames), ofB(b!, frames));
   const start = (given: Start) => {
     const {weight, seed} = given;
     const [m, n] = weight.shape;
-    const {factors, frozen} = begin('osf', init({...given, rank}), {a: [m, rank], b: [rank, n]});
+    const {factors, frozen} = beginProduct('osf', init, given, {rank, scale: s});
     // At least one direction is left to move in; of a row or a column that is the only one there is.
     const k = Math.min(protect, Math.min(m, n) - 1);
     if (k === 0) return {factors, frozen: {...frozen}};
     const {u, v} = topSingular(denseGradient(weight, [m, n]), {rank: k, seed: splitSeed(seed, 'osf')});
-    return {factors, frozen: {...frozen, u, v}};
+    const frames = {u, v};
+    return {
+      factors: {
+        a: reachable(factors.a, ofA(factors.a, frames)),
+        b: reachable(factors.b, ofB(factors.b, frames)),
+      },
+      frozen: {...frozen, ...frames},
+    };
   };
-  const ofA = (a: Tensor, {u}: Named): Tensor => (u ? sub(a, matMul(u, matMul(transpose(u), a))) : a);
-  const ofB = (b: Tensor, {v}: Named): Tensor => (v ? sub(b, matMul(matMul(b, v), transpose(v))) : b);
-  const product = ({a, b}: Named, frames: Named) => matMul(ofA(a!, frames), ofB(b!, frames));
 
   return {
     name: 'osf',
     rank,
+    ...observing(init, rank),
     trained: ([m, n]) => rank * (m + n),
     init: start,
     delta: ({factors, frozen}) => {
@@ -72,3 +83,9 @@ export const osf = /* @__PURE__ */ recipe('osf', (options: OsfOptions = {}): Add
     refresh: (_, given) => start(given),
   };
 });
+
+/** A factor where it starts; zero when all of it lies in what is protected, for then only rounding is left outside. */
+function reachable(factor: Tensor, outside: Tensor): Tensor {
+  const [all, rest] = [factor, outside].map(tensor => sum(square(tensor)).dataSync()[0]!);
+  return rest! > 1e-10 * all! ? factor : zerosLike(factor);
+}

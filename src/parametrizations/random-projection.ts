@@ -2,7 +2,7 @@ import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {concat, matMul, mul, scalar, sub, tensor1d, transpose, zeros} from '@tensorflow/tfjs-core';
 import {transposedTimes} from '../capture/layout.js';
 import {randomOrthonormal} from '../linalg/orthonormal.js';
-import {expectNumber, expectOneOf, expectOptions} from '../options.js';
+import {expectBoolean, expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Additive, Start, State, Transport} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
 import {recipe} from '../recipe.js';
@@ -37,9 +37,7 @@ export const randomProjection = /* @__PURE__ */ recipe(
     expectNumber('randomProjection: rank', rank, 'a whole number of at least 1', isCount);
     expectOneOf('randomProjection: sides', sides, ['both', 'left', 'right']);
     expectOneOf('randomProjection: distribution', distribution, ['gaussian', 'orthonormal']);
-    if (typeof unbiased !== 'boolean') {
-      throw new TypeError(`randomProjection: unbiased must be true or false, not ${String(unbiased)}`);
-    }
+    expectBoolean('randomProjection: unbiased', unbiased);
     const isRandom = {a: sides !== 'right', b: sides !== 'left'};
 
     /** E[A0 A0^T] on a side of this size, in units of the identity. */

@@ -25,7 +25,7 @@ export const attention = /* @__PURE__ */ recipe(
     if (/[qkv]/.test(roles)) patterns.push(FUSED);
     return ({name, shape}) => {
       if (shape.length < 2) return false;
-      const inAttention = /att/i.test(name);
+      const inAttention = speaksOfAttention(name);
       const segments = name.split(/[/.:]/).map(segment => segment.replace(/^_/, '').toLowerCase());
       return patterns.some(({anywhere, within}) =>
         segments.some(segment => anywhere.test(segment) || (inAttention && within.test(segment))),
@@ -33,6 +33,17 @@ export const attention = /* @__PURE__ */ recipe(
     };
   },
 );
+
+/** Whether a word of the name is attention, and none says that it is the layer behind. */
+function speaksOfAttention(name: string): boolean {
+  const words = name
+    .replace(/([a-z])([A-Z])/g, '$1_$2')
+    .toLowerCase()
+    .split(/[^a-z]+/);
+  return words.some(word => /^att(n|s)?$|attentions?$/.test(word)) && !words.some(word => BEHIND.has(word));
+}
+
+const BEHIND = new Set(['mlp', 'ffn', 'feedforward', 'intermediate']);
 
 interface RolePattern {
   readonly anywhere: RegExp;

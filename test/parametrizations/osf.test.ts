@@ -1,7 +1,18 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {every, lora, osf, type Parametrization, projected, symmetric} from '../../src/index.js';
+import {
+  every,
+  type Initializer,
+  kaiming,
+  lora,
+  loraGA,
+  osf,
+  type Parametrization,
+  pissa,
+  projected,
+  symmetric,
+} from '../../src/index.js';
 import * as reference from '../../src/reference/index.js';
 import {fromTensor, relativeError, values} from '../helpers.js';
 import {interrupted, matrix, trained, worstAgainst} from './exercise.js';
@@ -177,3 +188,36 @@ function gramSchmidt(x: tf.Tensor2D): tf.Tensor2D {
   }
   return tf.stack(done, 1) as tf.Tensor2D;
 }
+
+describe('a start of lora', () => {
+  const start = (init: Initializer) => {
+    const weight = tf.variable(matrix([12, 9], 1));
+    const optimizer = projected(tf.train.sgd(0.1), osf({rank: 2, alpha: 8, protect: 4, init}), {
+      targets: () => true,
+    });
+    return {
+      weight,
+      optimizer,
+      step: (seed: number) => optimizer.applyGradients({[weight.name]: matrix([12, 9], seed)}),
+    };
+  };
+
+  test('is given s, and sees as many gradients as it asks for', () => {
+    let s: number | undefined;
+    const plain = kaiming();
+    start(given => {
+      s = given.scale;
+      return plain(given);
+    }).step(2);
+    expect(s).toBe(4);
+    const {optimizer, step} = start(loraGA({steps: 3}));
+    [2, 3].forEach(step);
+    expect(optimizer.iterations).toBe(0);
+    step(4);
+    expect(optimizer.iterations).toBe(1);
+  });
+
+  test('that lies within what is protected is an error', () => {
+    expect(() => start(pissa()).step(2)).toThrow(/dead point/);
+  });
+});

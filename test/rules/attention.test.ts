@@ -81,3 +81,12 @@ test('survives a file', () => {
 test.each(['', 'x', 'qx', 'query', 3])('refuses %j', which => {
   expect(() => attention(which as string)).toThrow(/give some of the letters q, k, v, o, or 'all'/);
 });
+
+test.each([
+  'pattern_net/dense/kernel',
+  'flatten_mlp/output/kernel',
+  'battery/dense/kernel',
+  'vit/attention/mlp/dense/kernel',
+])('%s is no attention matrix', name => {
+  for (const role of ['q', 'k', 'v', 'o', 'all']) expect(attention(role)({name, shape: [8, 8]})).toBe(false);
+});
