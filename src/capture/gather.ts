@@ -31,12 +31,14 @@ export function gatherGradient(
 }
 
 /** `y = rows of W at the indices`: an embedding. Gathering along another axis, or in batches, has no factored form here. */
-export function gatherConsumer({inputs, saved, attrs, transposed, shape}: ConsumingNode): Consumer | null {
+export function gatherConsumer({inputs, saved, attrs, transposed, shape}: ConsumingNode): Consumer | string {
   const indices = saved[1];
-  const isPlain = attrs['axis'] === 0 && !attrs['batchDims'] && inputs['x']!.rank === 2;
-  if (transposed || !isPlain || !indices || !sameShape(indices, inputs['indices'])) return null;
+  if (transposed) return 'gather from the transpose';
+  if (attrs['axis'] !== 0) return `gather along axis ${attrs['axis'] as number}`;
+  if (attrs['batchDims']) return 'gather in batches';
+  if (inputs['x']!.rank !== 2) return 'gather from more than two axes';
+  if (!indices || !sameShape(indices, inputs['indices'])) return 'gather with indices that were changed';
   return {
-    unneeded: saved.slice(0, 1),
     others: () => ({indices: () => indices}),
     part: dy => ({
       tensors: [reshape(indices, [-1]), reshape(dy, [-1, shape[1]])],
