@@ -50,7 +50,7 @@ describe.each(['cpu', 'wasm'])('a loss that does more than compute, on %s', back
     ['whole', 8, w => w],
     ['transposed', 6, w => tf.transpose(w)],
     ['sliced', 6, w => tf.slice(w, [1, 0], [6, 6])],
-    ['split', 8, w => tf.split(w, 2, 1)[1]!],
+    ['split', 8, w => tf.split(w, 2, 1)[1] as Matrix],
     ['sliced from the transpose', 4, w => tf.slice(tf.transpose(w), [1, 2], [4, 5])],
     ['reshaped', 6, w => tf.reshape(w, [6, 8])],
   ])('a gradient penalty on a forward pass made outside of it, the weight %s', (_, rows, form) => {
@@ -129,5 +129,156 @@ describe.each(['cpu', 'wasm'])('a loss that does more than compute, on %s', back
       }, [w]);
     }
     expect(Object.hasOwn(w, 'assign')).toBe(false);
+  });
+});
+
+interface Watch {
+  stop(): {peak: {tensors: number; buffers: number}};
+}
+
+describe.each(['cpu', 'wasm'])('what a pass holds, on %s', backend => {
+  const bench = '../../bench/engine.mjs';
+  let watchEngine: () => Watch;
+  beforeAll(async () => {
+    expect(await tf.setBackend(backend)).toBe(true);
+    ({watchEngine} = (await import(bench)) as {watchEngine: () => Watch});
+  });
+
+  const D = 64;
+  const chain = (weights: tf.Variable[], form: (w: Matrix) => Matrix) => (): tf.Scalar =>
+    squared(
+      weights.reduce<Matrix>(
+        (h, w) => tf.tanh(tf.matMul(h, form(w as unknown as Matrix)) as Matrix),
+        matrix(4, D),
+      ),
+    );
+  const peak = (run: () => void) => {
+    run();
+    const watch = watchEngine();
+    run();
+    return watch.stop().peak.buffers;
+  };
+  const through = (way: typeof tapGradients, loss: () => tf.Scalar, weights: tf.Variable[]) => () =>
+    way(loss, weights, (_, gradient) => void gradient.leftMul(matrix(D, 2))).dispose();
+  const byTfjs = (loss: () => tf.Scalar, weights: tf.Variable[]) => () => {
+    const {value, grads} = tf.variableGrads(loss, weights);
+    tf.dispose([value, grads]);
+  };
+  const penalised = (weights: tf.Variable[]) => () =>
+    weights
+      .map(w => tf.tidy(() => tf.sum(tf.mul(0.1, tf.square(w)))))
+      .reduce((sum, penalty) => tf.add(sum, penalty), chain(weights, w => w)()) as tf.Scalar;
+  const regrouped = (w: Matrix): Matrix => tf.reshape(tf.reshape(w, [2 * D, D / 2]), [D, D]);
+
+  // Bytes that one more weight adds, in weights: what tfjs keeps of the forward pass, and at most one gradient at a time.
+  test.each<
+    [string, typeof tapGradients, (weights: tf.Variable[]) => () => tf.Scalar, most: number, tfjs: number]
+  >([
+    ['dense', denseGradients, weights => chain(weights, w => w), 0.3, 1],
+    ['taps, reshaped', tapGradients, weights => chain(weights, regrouped), backend === 'wasm' ? 2.3 : 0.3, 1],
+    [
+      'dense, reshaped',
+      denseGradients,
+      weights => chain(weights, regrouped),
+      backend === 'wasm' ? 2.3 : 0.3,
+      1,
+    ],
+    ['taps, l2', tapGradients, penalised, 3.3, 6],
+    ['dense, l2', denseGradients, penalised, 3.3, 6],
+  ])('%s: gradients come one by one', (_, way, lossOf, most, tfjs) => {
+    const bytes = (count: number, run: (loss: () => tf.Scalar, weights: tf.Variable[]) => () => void) => {
+      const weights = Array.from({length: count}, (_, i) => weight([D, D], i));
+      return peak(run(lossOf(weights), weights)) / (4 * D * D);
+    };
+    const slope = (run: (loss: () => tf.Scalar, weights: tf.Variable[]) => () => void) =>
+      (bytes(7, run) - bytes(3, run)) / 4;
+    expect(slope((loss, weights) => through(way, loss, weights))).toBeLessThan(most);
+    expect(slope(byTfjs)).toBeGreaterThan(tfjs);
+  });
+
+  test.each([1, 16])('a weight used %i times costs no more than training it as it is', count => {
+    const [w, xs] = [weight([64, 64]), Array.from({length: count}, (_, i) => matrix(2000, 64, i))];
+    const loss = () => squared(tf.addN(xs.map(from => tf.matMul(from, w as unknown as Matrix))));
+    const run = () =>
+      tapGradients(loss, [w], (_, gradient) => {
+        gradient.leftMul(matrix(64, 2));
+        gradient.rightMul(matrix(64, 2));
+        gradient.norm2();
+      }).dispose();
+    expect(peak(run)).toBeLessThan(1.25 * peak(byTfjs(loss, [w])));
+  });
+
+  test('many large uses: products a few at a time are those of the whole', () => {
+    const w = weight([16, 12]);
+    const xs = Array.from({length: 24}, (_, i) => matrix(1000, 16, i));
+    expectRight(
+      () => squared(tf.addN(xs.map((from, i) => tf.sin(tf.mul(i, tf.matMul(from, w as unknown as Matrix)))))),
+      [w],
+      /factored/,
+    );
+  });
+
+  test('nothing is left behind by an error: in the loss, in the walk, in the hand-over, in a pass within a pass', () => {
+    const weights = [weight([6, 6], 1), weight([6, 6], 2)];
+    const [a, b] = weights as unknown as [Matrix, Matrix];
+    const from = matrix(5, 6);
+    const loss = () => squared(tf.matMul(tf.tanh(tf.matMul(from, a)), tf.transpose(b)));
+    const oops = () => {
+      throw new Error('oops');
+    };
+    const {state} = tf.engine() as unknown as {state: {activeTape: unknown; gradientDepth: number}};
+    const cases: Record<string, () => unknown> = {
+      loss: () =>
+        tapGradients(
+          () => (loss(), oops()),
+          weights,
+          () => {},
+        ),
+      walk: () =>
+        tapGradients(
+          () => tf.sum(tf.topk(tf.matMul(from, a)).values),
+          weights,
+          () => {},
+        ),
+      handOver: () => tapGradients(loss, weights, oops),
+      dense: () => denseGradients(loss, weights, oops),
+      within: () =>
+        tapGradients(
+          () => tf.add(loss(), tapGradients(loss, weights, oops)),
+          weights,
+          () => {},
+        ),
+      disconnected: () =>
+        tapGradients(
+          () => squared(from),
+          weights,
+          () => {},
+        ),
+    };
+    for (const [name, run] of Object.entries(cases)) {
+      const before = tf.memory();
+      expect(run, name).toThrow();
+      expect(tf.memory().numTensors, name).toBe(before.numTensors);
+      expect(tf.memory().numDataBuffers, name).toBe(before.numDataBuffers);
+      expect(state.activeTape, name).toBe(null);
+      expect(state.gradientDepth, name).toBe(0);
+    }
+    expectRight(loss, weights, /factored/);
+  });
+
+  test('deltas that a gradient function hands on, shares, or owns are not disposed too early', () => {
+    const [u, v] = [weight([5, 6], 1), weight([5, 6], 2)];
+    const mine = tf.ones([5, 6]);
+    const both = tf.customGrad((...args) => {
+      const [a, b] = args as unknown as tf.Tensor[];
+      return {value: tf.add(a!, b!), gradFunc: (dy: tf.Tensor) => [dy, dy]};
+    });
+    const constant = tf.customGrad((...args) => ({
+      value: tf.mul(args[0] as unknown as tf.Tensor, 1),
+      gradFunc: () => mine,
+    }));
+    expectRight(() => squared(tf.sin(constant(tf.sin(both(tf.sin(u), tf.sin(v)))))), [u, v]);
+    expect(mine.isDisposed).toBe(false);
+    mine.dispose();
   });
 });

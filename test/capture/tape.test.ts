@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import {afterEach, beforeAll, describe, expect, test, vi} from 'vitest';
+import {withMethods} from '../../src/capture/engine.js';
 import {lora, normal, projected, symmetric} from '../../src/index.js';
 import type {Additive} from '../../src/index.js';
 
@@ -222,6 +223,43 @@ describe('the hook', () => {
       delete (engine as unknown as Record<string, unknown>)['addTapeNode'];
     }
     expect(capturesOf(optimizer, [w])[0]).toMatch(/^dense/);
+  });
+
+  test('a method that cannot be replaced: trains through dense gradients, and nothing is left wrapped', () => {
+    const w = weight([4, 6], 1);
+    const loss = () =>
+      tf.mean(
+        tf.square(tf.matMul(normal([5, 4], 2) as tf.Tensor2D, w as unknown as tf.Tensor2D)),
+      ) as tf.Scalar;
+    const {isExtensible, getOwnPropertyDescriptor} = Object;
+    const before = methods();
+    const forbid = (name: string) =>
+      vi
+        .spyOn(Object, 'getOwnPropertyDescriptor')
+        .mockImplementation((target, key) =>
+          target === tf.engine() && key === name
+            ? {value: (target as Record<string, unknown>)[name], writable: false, configurable: false}
+            : getOwnPropertyDescriptor(target, key),
+        );
+    for (const spoil of [
+      () => forbid('addTapeNode'),
+      () => forbid('runKernel'),
+      () =>
+        vi
+          .spyOn(Object, 'isExtensible')
+          .mockImplementation(target => target !== tf.engine() && isExtensible(target)),
+    ]) {
+      spoil();
+      const optimizer = sgd();
+      optimizer.minimize(loss, false, [w]);
+      vi.restoreAllMocks();
+      expect(capturesOf(optimizer, [w])[0]).toMatch(/^dense/);
+      expect(methods()).toEqual(before);
+      optimizer.dispose();
+    }
+    const frozen = Object.defineProperty({first: 1}, 'second', {value: 2});
+    expect(() => withMethods(frozen, {first: 3, second: 4}, () => {})).toThrow(TypeError);
+    expect(frozen).toEqual({first: 1});
   });
 
   test('no tensor is left behind by steps, nor by losses that throw', () => {
