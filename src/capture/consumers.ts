@@ -65,5 +65,13 @@ export function missingGradients(
   return depthwiseGradients(inputs, saved, fused.attrs, {x: '0', filter: '1', bias: '2'});
 }
 
-/** A kernel's name, or that of the op around a fused kernel, as people know it. */
-export const opName = (name: string) => name.replace(/_*(op)?$/, '') || 'an op';
+/** What people call a kernel, or the op around a fused one. */
+export const opName = (name: string) => OPS[name] ?? (name.replace(/_*(op)?$/, '') || 'an op');
+
+const OPS: Readonly<Record<string, string>> = {
+  BatchMatMul: 'matMul',
+  _FusedMatMul: 'matMul',
+  Conv2D: 'conv2d',
+  FusedConv2D: 'conv2d',
+  GatherV2: 'gather',
+};

@@ -98,9 +98,9 @@ interface Use {
   arrived: number;
   /** Parts that wait for the others; their tensors are kept. */
   parts: PlacedPart[];
-  /** The ops whose part is an operator, and why another part is formed by tfjs. */
+  /** The ops whose part is an operator, and why others are formed by tfjs. */
   readonly ops: Set<string>;
-  dense: string | null;
+  readonly dense: Set<string>;
   /** Where the weight itself stands for a copy of it, until it is assigned another value. */
   slots: Slot[];
 }
@@ -151,7 +151,7 @@ class Tape {
       arrived: 0,
       parts: [],
       ops: new Set(),
-      dense: null,
+      dense: new Set(),
       slots: [],
     }));
   }
@@ -243,7 +243,7 @@ class Tape {
     const {kernelName: name, inputs, outputs} = node;
     const fused = fusedBehind(name, inputs, this.fused);
     this.share(node, saved);
-    const missing = missingGradients(name, inputs, saved, attrs, fused);
+    const missing = this.factors ? missingGradients(name, inputs, saved, attrs, fused) : null;
     if (missing) node.gradient = ([dy]) => missing(dy!);
     const taps: Tap[] = [];
     let consumer: Tapped['consumer'] = null as Tapped['consumer'];
@@ -270,7 +270,7 @@ class Tape {
       taps.push({key, view, why: missing ? `${why}, from slices: tfjs has no gradient for it here` : why});
     }
     if (taps.length === 0) return;
-    const op = opName(fused?.name === '_FusedMatMul' ? 'BatchMatMul' : fused ? 'Conv2D' : name);
+    const op = opName(fused?.name ?? name);
     this.tapped.push({node, inputs, gradient: node.gradient, op, consumer, taps});
   }
 
@@ -322,7 +322,7 @@ class Tape {
     for (const {key, view, why} of taps) {
       view.use.taps++;
       if (consumer?.key === key) view.use.ops.add(op);
-      else view.use.dense = why;
+      else view.use.dense.add(why);
     }
     // Without a gradient of its own, tfjs will say so.
     if (!gradient) return;
@@ -382,8 +382,9 @@ class Tape {
     try {
       tidy(() => {
         const {parts, ops, dense, weight, shape} = use;
-        const path = dense === null ? 'factored' : ops.size > 0 ? 'mixed' : 'dense';
-        this.onGradient(weight, gradientOfParts(parts, shape), {path, why: dense ?? ''});
+        const path = dense.size === 0 ? 'factored' : ops.size > 0 ? 'mixed' : 'dense';
+        const why = path === 'factored' ? [...ops].join(', ') : [...dense].join('; ');
+        this.onGradient(weight, gradientOfParts(parts, shape), {path, why});
       });
     } finally {
       state.activeTape = activeTape;

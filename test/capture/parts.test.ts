@@ -191,7 +191,7 @@ describe.each(['cpu', 'wasm'])('a weight that is cut, on %s', backend => {
   });
   beforeEach(() => tf.engine().startScope());
 
-  test.each(Object.entries(cases))('%s', async (_, {shape, loss, how = /^factored$/}) => {
+  test.each(Object.entries(cases))('%s', async (_, {shape, loss, how = /^factored/}) => {
     const w = tf.variable(normal(shape, 1));
     const columns = shape.at(-1)!;
     const rows = w.size / columns;

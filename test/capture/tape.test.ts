@@ -43,13 +43,13 @@ describe('how a weight is used', () => {
       const g = tf.matMul(h, b as unknown as tf.Tensor2D, false, true);
       return squared(tf.matMul(c as unknown as tf.Tensor2D, g, false, true));
     });
-    expect(captures).toEqual(['factored', 'factored', 'factored']);
+    expect(captures).toEqual(Array(3).fill('factored: matMul'));
   });
 
   test('with the input transposed', () => {
     const w = weight([5, 6], 1);
     expect(compare([w], () => squared(tf.matMul(x(), w as unknown as tf.Tensor2D, true)))).toEqual([
-      'factored',
+      expect.stringMatching(/^factored: /),
     ]);
   });
 
@@ -59,7 +59,7 @@ describe('how a weight is used', () => {
       const rows = tf.gather(table as unknown as tf.Tensor2D, tf.tensor1d([1, 3, 3, 0], 'int32'));
       return squared(tf.matMul(tf.tanh(rows), table as unknown as tf.Tensor2D, false, true));
     });
-    expect(captures).toEqual(['factored']);
+    expect(captures).toEqual([expect.stringMatching(/^factored: /)]);
   });
 
   test('as a square matrix applied again and again', () => {
@@ -69,7 +69,7 @@ describe('how a weight is used', () => {
       for (let i = 0; i < 4; i++) h = tf.tanh(tf.matMul(h as tf.Tensor2D, w as unknown as tf.Tensor2D));
       return squared(h);
     });
-    expect(captures).toEqual(['factored']);
+    expect(captures).toEqual([expect.stringMatching(/^factored: /)]);
   });
 
   test('also by an op without a factored form: both parts count', () => {
@@ -86,14 +86,14 @@ describe('how a weight is used', () => {
       tf.matMul(x(), w as unknown as tf.Tensor2D);
       return squared(tf.matMul(x(), w as unknown as tf.Tensor2D));
     });
-    expect(captures).toEqual(['factored']);
+    expect(captures).toEqual([expect.stringMatching(/^factored: /)]);
   });
 
   test('by a fused convolution, and by other ops on the same two tensors', () => {
     const w = weight([2, 2, 2, 2], 1);
     const [x, filter] = [normal([2, 2, 2, 2], 9), w as tf.Tensor] as [tf.Tensor4D, tf.Tensor4D];
     const fused = () => tf.fused.conv2d({x, filter, strides: 1, pad: 'same'});
-    expect(compare([w], () => squared(fused()))).toEqual(['factored']);
+    expect(compare([w], () => squared(fused()))).toEqual([expect.stringMatching(/^factored: /)]);
     const joined = compare([w], () => tf.add(squared(fused()), squared(tf.concat([x, filter]))));
     expect(joined).toEqual([expect.stringMatching(/^mixed: Concat/)]);
     // An op of the user's own, around the fused one, with a gradient that is not the convolution's.
@@ -111,7 +111,9 @@ describe('how a weight is used', () => {
   test('reshaped on the way, and inside a gradient that the loss takes itself', () => {
     const w = weight([2, 2, 6], 1);
     const flat = () => tf.reshape(w, [4, 6]) as tf.Tensor2D;
-    expect(compare([w], () => squared(tf.matMul(x(), flat())))).toEqual(['factored']);
+    expect(compare([w], () => squared(tf.matMul(x(), flat())))).toEqual([
+      expect.stringMatching(/^factored: /),
+    ]);
     const v = weight([4, 6], 2);
     const captures = compare([v], () => {
       const slope = tf.grad((z: tf.Tensor) =>
@@ -119,7 +121,7 @@ describe('how a weight is used', () => {
       );
       return tf.mul(squared(slope(x())), 1e-3) as tf.Scalar;
     });
-    expect(captures).toEqual(['factored']);
+    expect(captures).toEqual([expect.stringMatching(/^factored: /)]);
   });
 
   test('an automatic pullback inside the backward pass does not disturb it', () => {
