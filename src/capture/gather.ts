@@ -1,6 +1,19 @@
 import type {Scalar, Tensor1D, Tensor2D} from '@tensorflow/tfjs-core';
-import {gather, matMul, mul, ones, reshape, scatterND, square, sum, transpose} from '@tensorflow/tfjs-core';
+import {
+  cast,
+  equal,
+  gather,
+  matMul,
+  mul,
+  ones,
+  reshape,
+  scatterND,
+  square,
+  sum,
+  transpose,
+} from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
+import {timesTransposed} from './layout.js';
 import {type Consumer, type ConsumingNode, sameShape} from './node.js';
 
 /**
@@ -23,12 +36,21 @@ export function gatherGradient(
     rightMul: q => scatter(matMul(delta, q)),
     rowSums: () => scatter(sum(delta, 1, true) as Tensor2D),
     columnSums: () => sum(delta, 0, true) as Tensor2D,
-    norm2: () => sum(square(scatter(delta))) as Scalar,
+    norm2: () => {
+      // Rows of one index add up: ||G||^2 = sum of <delta_i, delta_j> where i and j ask for the same row.
+      const t = indices.size;
+      if (shape[0] * shape[1] < Math.max(LARGE, t * t)) return sum(square(scatter(delta))) as Scalar;
+      const isSame = equal(reshape(indices, [t, 1]), reshape(indices, [1, t]));
+      return sum(mul(timesTransposed(delta, delta), cast(isSame, 'float32'))) as Scalar;
+    },
     dense: () => scatter(delta),
     // x holds a one in each row, at the index: x^T x is diagonal, and counts how often each was asked for.
     inputGram: q => mul(scatter(ones([indices.size, 1]) as Tensor2D), q),
   };
 }
+
+/** Numbers of a table that is not formed for its norm. */
+const LARGE = 2 ** 16;
 
 /** `y = rows of W at the indices`: an embedding. Gathering along another axis, or in batches, has no factored form here. */
 export function gatherConsumer({inputs, saved, attrs, transposed, shape}: ConsumingNode): Consumer | string {

@@ -1,22 +1,12 @@
 import type {Scalar, TensorContainer, Variable} from '@tensorflow/tfjs-core';
-import {
-  add,
-  dispose,
-  keep,
-  reshape,
-  scalar,
-  Tensor,
-  tidy,
-  transpose,
-  variableGrads,
-} from '@tensorflow/tfjs-core';
+import {add, dispose, keep, reshape, scalar, Tensor, tidy, variableGrads} from '@tensorflow/tfjs-core';
 import {matrixShape} from '../targets.js';
 import {isWhole, wholeBlock} from './block.js';
 import {consumerOf, FUSED, type Fused, fusedBehind, missingGradients, opName} from './consumers.js';
 import {canTap, type TapeNode, tapeEngine, withMethods} from './engine.js';
 import {denseGradient, type Gradient} from './gradient.js';
-import type {Attributes, Consumer, Inputs, Part} from './node.js';
-import {gradientOfParts, type PlacedPart} from './parts.js';
+import type {Attributes, Consumer, Inputs} from './node.js';
+import {densePart, gradientOfParts, type PlacedPart} from './parts.js';
 import {isClone, type View, viewsThrough} from './views.js';
 import {gathered, leadingTo, releaseDeltas} from './walk.js';
 
@@ -399,23 +389,3 @@ class Tape {
 
 /** Names of nodes that tfjs makes: kernels, and its fused ops; not what a customGrad is called after. */
 const IS_TFJS = /^(_?[A-Z]\w*|fused\w+)$/;
-
-/** A part that tfjs has formed: the gradient of an op by an input that is a weight in some form. */
-function densePart(
-  op: string,
-  input: Tensor,
-  gradient: (() => Tensor) | undefined,
-  {transposed, block: {rows, columns}}: View,
-): Part {
-  if (!gradient) throw new Error(`${op} has no gradient by the weight it is given`);
-  const formed = gradient();
-  if (String(formed.shape) !== String(input.shape)) {
-    throw new Error(`${op} gave a gradient of the shape [${formed.shape}] for an input of [${input.shape}]`);
-  }
-  const seen = reshape(formed, transposed ? [columns, rows] : [rows, columns]);
-  return {
-    isDense: true,
-    tensors: [transposed ? transpose(seen) : seen],
-    gradient: ([g]) => denseGradient(g!, [rows, columns]),
-  };
-}
