@@ -27,7 +27,7 @@ export interface Explained {
   of: number;
   /** What the optimizer keeps for it: measured once it is attached, predicted before. */
   stateBytes: number;
-  /** How its gradient arrives. */
+  /** How its gradient arrives, by which op, or why it is formed. */
   capture: string;
 }
 
@@ -65,7 +65,9 @@ function explainOne(weight: Variable, plan: Plan, roster: Roster, inners: Inners
     return {...row, treatment, rank: null, trained: 0, stateBytes: 0, capture: 'none: frozen'};
   }
   const how = attachment?.captured;
-  const capture = how ? `${how.path}${how.why && `: ${how.why}`}` : 'not seen yet';
+  // A weight that is trained as it is needs the matrix, however it came.
+  const isFormed = treatment === 'train' && how?.path !== 'dense';
+  const capture = how ? (isFormed ? 'dense: trained as it is' : `${how.path}: ${how.why}`) : 'not seen yet';
   const [name, rank] = treatment === 'train' ? [treatment, null] : [treatment.name, treatment.rank ?? null];
   if (attachment) {
     const factors = Object.values(attachment.factors);
@@ -93,7 +95,7 @@ function table(rows: readonly Explained[]): string[] {
     count(row.trained),
     count(row.of),
     bytes(row.stateBytes),
-    row.capture.split(':')[0]!,
+    row.capture,
     `${row.rule} (${row.why})`,
   ]);
   const widths = head.map((title, i) => Math.max(title.length, ...cells.map(row => row[i]!.length)));

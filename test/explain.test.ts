@@ -150,3 +150,45 @@ it('tells of a rule that matches nothing before a step would', () => {
   );
   expect(lines.at(-1)).toBe('warning: the rule "kernal" matches no weight');
 });
+
+it('tells by which op a gradient came as an operator, and why it was formed where it was', () => {
+  const told = (shape: number[], loss: (w: tf.Tensor) => tf.Tensor, treatment: 'train' | 'lora' = 'lora') => {
+    const weight = tf.variable(normal(shape, 1));
+    const targets = [[() => true, treatment === 'train' ? treatment : lora({rank: 1})]] as const;
+    const optimizer = projected(tf.train.sgd(0.1), lora({rank: 1}), {targets});
+    optimizer.minimize(() => tf.mean(tf.square(loss(weight))), false, [weight]);
+    const lines: string[] = [];
+    const [row] = optimizer.explain([weight], line => void lines.push(line));
+    expect(lines.join('\n')).toContain(row!.capture);
+    optimizer.dispose();
+    return row!.capture;
+  };
+  type Matrix = tf.Tensor2D;
+  const x = normal([5, 4], 2) as Matrix;
+  const product = (w: tf.Tensor) => tf.matMul(x, w as Matrix);
+  const plain = 'factored: matMul';
+  expect(told([4, 6], product)).toBe(plain);
+  expect(told([4, 6], w => tf.fused.matMul({a: x, b: w as Matrix, bias: tf.ones([6])}))).toBe(plain);
+  expect(told([4, 6], w => tf.gather(w, [1, 2]))).toBe('factored: gather');
+  const tied = (w: tf.Tensor) => tf.matMul(tf.gather(w, [1, 2]), w as Matrix, false, true);
+  expect(told([4, 6], tied)).toBe('factored: gather, matMul');
+  // What does not lead to the loss has no say.
+  expect(told([4, 6], w => (w.norm().dataSync(), w.isNaN(), product(tf.mul(w, 2)), product(w)))).toBe(plain);
+  expect(told([4, 6], product, 'train')).toBe('dense: trained as it is');
+  // The table of docs/capture.md, where an op of it has no factored form.
+  expect(told([4, 4], w => tf.matMul(w as Matrix, w as Matrix))).toBe('mixed: both sides of one matMul');
+  expect(told([3, 4, 6], w => tf.matMul(normal([3, 5, 4], 2), w))).toBe(
+    'dense: a batch of matrices in a matMul',
+  );
+  expect(told([4, 6], w => tf.gather(w, [1, 2], 1))).toBe('dense: gather along axis 1');
+  expect(told([4, 6], w => tf.gather(tf.transpose(w), [1, 2]))).toBe('dense: gather from the transpose');
+  const custom = tf.customGrad((...args) => ({
+    value: tf.mul(args[0] as unknown as tf.Tensor, 2),
+    gradFunc: (dy: tf.Tensor) => tf.mul(dy, 2),
+  }));
+  expect(told([4, 6], w => custom(w))).toBe('dense: an op with a gradient of its own (customGrad)');
+  expect(told([4, 6], w => tf.matMul(x, tf.reshape(tf.reshape(w, [8, 3]), [4, 6])))).toBe(
+    'dense: Reshape regroups its columns',
+  );
+  expect(told([4, 6], w => tf.add(tf.sum(tf.abs(w)), product(w)))).toBe('mixed: Abs has no factored form');
+});

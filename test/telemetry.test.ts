@@ -382,7 +382,7 @@ describe.each(['cpu', 'wasm'])('telemetry on %s', backend => {
       near(row!.gradientNorm / reference.frobenius(G), 1, 1e-5);
       near(row!.capturedShare, reference.capturedShare(space, G, 1e-4), 2e-5);
       expect(row!.capturedShare).toBeLessThan(1);
-      expect(optimizer.explain([weight], null)[0]!.capture).toBe('factored');
+      expect(optimizer.explain([weight], null)[0]!.capture).toMatch(/^factored/);
       optimizer.dispose();
       weight.dispose();
     }

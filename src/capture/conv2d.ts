@@ -140,23 +140,25 @@ export function conv2dInputGradient(
 
 /** `y = conv2d(x, W)`, NHWC, plain or fused with a bias. */
 export function conv2dConsumer(
-  {inputs, saved, attrs, weight, transposed}: ConsumingNode,
+  {inputs, saved, attrs, transposed}: ConsumingNode,
   keys: {x: string; filter: string; bias?: string},
-): Consumer | null {
+): Consumer | string {
   // Conv2D saves [x, filter], the fused one [filter, x, y, bias].
   const [x, filter] = keys.x === 'x' ? saved : [saved[1], saved[0]];
   const attributes = attrs as unknown as ConvAttributes;
-  if (transposed || attributes.dataFormat === 'NCHW') return null;
-  if (!sameShape(x, inputs[keys.x]) || !sameShape(filter, inputs[keys.filter])) return null;
+  if (transposed) return 'conv2d with a transposed filter';
+  if (attributes.dataFormat === 'NCHW') return 'conv2d in NCHW';
+  if (!sameShape(x, inputs[keys.x]) || !sameShape(filter, inputs[keys.filter])) {
+    return 'conv2d of shapes that were changed';
+  }
   const input = x as Tensor4D;
   const shape = (filter as Tensor4D).shape;
   const bias = keys.bias === undefined ? undefined : inputs[keys.bias];
-  const stored = weight ?? filter!;
+  const at = keys.x === 'x' ? 1 : 0;
   return {
-    unneeded: weight ? [filter!] : [],
     others: dy => ({
       [keys.x]: () =>
-        conv2dInputGradient(input.shape, dy as Tensor4D, reshape(stored, shape) as Tensor4D, attributes),
+        conv2dInputGradient(input.shape, dy as Tensor4D, reshape(saved[at]!, shape) as Tensor4D, attributes),
       ...(bias && {
         [keys.bias!]: () => biasGradient(dy, bias),
       }),

@@ -1,5 +1,5 @@
 import type {Scalar, Tensor2D} from '@tensorflow/tfjs-core';
-import {concat, matMul, mul, square, sum, transpose} from '@tensorflow/tfjs-core';
+import {add, concat, matMul, mul, square, sum, tidy, transpose} from '@tensorflow/tfjs-core';
 import type {Gradient} from './gradient.js';
 import {timesTransposed, transposedTimes} from './layout.js';
 
@@ -15,9 +15,53 @@ export interface Term {
 
 /**
  * `G = sum_i x_i^T delta_i` as an operator. Several terms (a weight used more than once, an RNN kernel over time) are
- * stacked along t and multiplied once.
+ * stacked along t and multiplied once; many large ones a few at a time, because a stack is a copy.
  */
 export function factoredGradient(terms: readonly Term[], shape: readonly [m: number, n: number]): Gradient {
+  const stacks = stacksOf(terms, Math.max(LARGE, 4 * shape[0] * shape[1]));
+  return stacks.length === 1 ? stackedGradient(terms, shape) : sumOfStacks(stacks, shape);
+}
+
+/** Numbers that a stack may hold, or four times those of the weight. */
+const LARGE = 2 ** 18;
+
+/** The terms in groups that hold no more numbers than the limit; at least one each. */
+function stacksOf(terms: readonly Term[], limit: number): Term[][] {
+  const stacks: Term[][] = [];
+  let held = Infinity;
+  for (const term of terms) {
+    const size = term.x.size + term.delta.size;
+    if (held + size > limit) {
+      stacks.push([]);
+      held = 0;
+    }
+    stacks.at(-1)!.push(term);
+    held += size;
+  }
+  return stacks;
+}
+
+/** Each product is linear in the terms: a stack is made for it, multiplied, and released. */
+function sumOfStacks(stacks: readonly Term[][], shape: readonly [m: number, n: number]): Gradient {
+  const total = (of: (gradient: Gradient) => Tensor2D): Tensor2D =>
+    stacks
+      .map(terms => (): Tensor2D => tidy(() => of(stackedGradient(terms, shape))))
+      .reduce((before, next) => () => tidy(() => add<Tensor2D>(before(), next())))();
+  const dense = () => total(gradient => gradient.dense());
+  const isInputKnown = !stacks.flat().some(({swapped}) => swapped);
+  return {
+    shape,
+    leftMul: p => total(gradient => gradient.leftMul(p)),
+    rightMul: q => total(gradient => gradient.rightMul(q)),
+    rowSums: () => total(gradient => gradient.rowSums()),
+    columnSums: () => total(gradient => gradient.columnSums()),
+    norm2: () => tidy(() => sum(square(dense()))),
+    dense,
+    ...(isInputKnown && {inputGram: (q: Tensor2D) => total(gradient => gradient.inputGram!(q))}),
+  };
+}
+
+function stackedGradient(terms: readonly Term[], shape: readonly [m: number, n: number]): Gradient {
   const {x, delta} =
     terms.length === 1
       ? terms[0]!

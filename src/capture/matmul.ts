@@ -14,23 +14,27 @@ import {type Consumer, type ConsumingNode, sameShape} from './node.js';
  * @param bias Under which key a bias is added to the product.
  */
 export function matMulConsumer(
-  {inputs, saved, attrs, weight, transposed, shape}: ConsumingNode,
+  {inputs, saved, attrs, transposed, shape}: ConsumingNode,
   side: 'a' | 'b',
   keys: {a: string; b: string},
   bias?: string,
-): Consumer | null {
+): Consumer | string {
   const [keptA, keptB] = saved;
-  if (!sameShape(keptA, inputs[keys.a]) || !sameShape(keptB, inputs[keys.b])) return null;
+  if (!sameShape(keptA, inputs[keys.a]) || !sameShape(keptB, inputs[keys.b]))
+    return 'matMul of shapes that were changed';
   const [kept, other] = (side === 'b' ? [keptB, keptA] : [keptA, keptB]) as [Tensor, Tensor];
-  const stored = transposed ? kept : (weight ?? kept);
+  const at = side === 'b' ? 1 : 0;
   const storedShape = kept.shape.slice(-2) as [number, number];
   // A weight that is itself a batch of matrices is not one product.
-  if (String(transposed ? storedShape.toReversed() : storedShape) !== String(shape)) return null;
+  if (String(transposed ? storedShape.toReversed() : storedShape) !== String(shape)) {
+    return 'a batch of matrices in a matMul';
+  }
   const turned = side === 'a';
   const weightTurned = Boolean(side === 'b' ? attrs['transposeB'] : attrs['transposeA']) !== turned;
   const otherTurned = Boolean(side === 'b' ? attrs['transposeA'] : attrs['transposeB']) !== turned;
   const isOneMatrix = other.size === other.shape.at(-1)! * other.shape.at(-2)!;
-  if ((turned || otherTurned) && !isOneMatrix) return null;
+  if ((turned || otherTurned) && !isOneMatrix)
+    return 'matMul with a batch that is transposed or on the right';
 
   const rows = (tensor: Tensor, turn: boolean) => {
     const flat = (tensor.rank === 2 ? tensor : reshape(tensor, [-1, tensor.shape.at(-1)!])) as Tensor2D;
@@ -41,10 +45,9 @@ export function matMulConsumer(
   const term = ([x, delta]: readonly Tensor[]): Term =>
     (flipped ? {x: delta, delta: x, swapped: true} : {x, delta}) as Term;
   return {
-    unneeded: stored === kept ? [] : [kept],
     others: dy => ({
       [side === 'b' ? keys.a : keys.b]: () => {
-        const matrix = asShape(stored, storedShape) as Tensor2D;
+        const matrix = asShape(saved[at]!, storedShape) as Tensor2D;
         const delta = rows(dy, turned);
         const dx: Tensor2D = weightTurned ? matMul(delta, matrix) : timesTransposed(delta, matrix);
         return asShape(otherTurned ? transpose(dx) : dx, other.shape);

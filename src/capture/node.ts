@@ -10,11 +10,9 @@ export interface ConsumingNode {
   /** Under which input the weight, or a view of it, came in. */
   readonly key: string;
   readonly inputs: Inputs;
-  /** What the tape keeps for the backward pass, in the order of tfjs's own gradient function. */
+  /** What the tape keeps for the backward pass, in the order of tfjs's own gradient function; to be read then. */
   readonly saved: readonly Tensor[];
   readonly attrs: Attributes;
-  /** The weight itself, which stays what it is until the backward pass is over; null where the view is a part of it. */
-  readonly weight: Tensor | null;
   /** Whether the view is the transpose of the weight, or of a part of it. */
   readonly transposed: boolean;
   /** The weight as a matrix, or the part of it in view. */
@@ -27,15 +25,15 @@ export interface Part {
   /** A term `x^T delta` where it is one, so that several can be multiplied at once. */
   readonly term?: (tensors: readonly Tensor[]) => Term;
   readonly gradient: (tensors: readonly Tensor[]) => Gradient;
+  /** Formed by tfjs: one tensor, so that several can be added up. */
+  readonly isDense?: true;
 }
 
 /**
  * What takes the place of tfjs's gradient function in a node whose weight is tapped. The functions that make one
- * return null where the op is used in a way that has no factored form.
+ * return why not where the op is used in a way that has no factored form.
  */
 export interface Consumer {
-  /** Saved tensors that nothing here wants: copies of the weight, on wasm. They are disposed at once. */
-  readonly unneeded: readonly Tensor[];
   /** Gradients of the other inputs by key, computed when they are asked for. */
   others(dy: Tensor): Record<string, () => Tensor>;
   /** What this use of the weight adds to its gradient. */

@@ -1,36 +1,16 @@
-import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
-import {dispose, engine, getGradient, keep, scalar, tidy, variableGrads} from '@tensorflow/tfjs-core';
+import type {Scalar, TensorContainer, Variable} from '@tensorflow/tfjs-core';
+import {add, dispose, keep, reshape, scalar, Tensor, tidy, variableGrads} from '@tensorflow/tfjs-core';
 import {matrixShape} from '../targets.js';
-import {type Block, blockOfSlice, blockWithin, isWhole, wholeBlock} from './block.js';
-import {conv2dConsumer} from './conv2d.js';
-import {depthwiseGradients, SMALL} from './depthwise.js';
-import {gatherConsumer} from './gather.js';
+import {isWhole, wholeBlock} from './block.js';
+import {consumerOf, FUSED, type Fused, fusedBehind, missingGradients, opName} from './consumers.js';
+import {canTap, type TapeNode, tapeEngine, withMethods} from './engine.js';
 import {denseGradient, type Gradient} from './gradient.js';
-import {matMulConsumer} from './matmul.js';
-import type {Attributes, Consumer, ConsumingNode, Inputs} from './node.js';
-import {gradientOfParts, type PlacedPart} from './parts.js';
+import type {Attributes, Consumer, Inputs} from './node.js';
+import {densePart, gradientOfParts, type PlacedPart} from './parts.js';
+import {isClone, type View, viewsThrough} from './views.js';
+import {gathered, leadingTo, releaseDeltas} from './walk.js';
 
-type GradientFunction = (dy: Tensor, saved: Tensor[], attrs: Attributes) => Record<string, () => Tensor>;
-
-/** What the engine of tfjs-core offers to those who look in. */
-interface TapeEngine {
-  addTapeNode(
-    kernelName: string,
-    inputs: Inputs,
-    outputs: Tensor[],
-    gradient: GradientFunction | null,
-    saved: Tensor[],
-    attrs?: Attributes,
-  ): void;
-  runKernel(kernelName: string, inputs: Inputs, attrs?: Attributes): unknown;
-  gradients(
-    f: () => Tensor,
-    xs: Tensor[],
-    dy: null,
-    allowNoGradients: boolean,
-  ): {value: Tensor; grads: (Tensor | null)[]};
-  state: {activeTape: unknown; gradientDepth: number};
-}
+export {canTap};
 
 /** How the gradient of a weight came, in words. */
 export type CapturedHow = {path: 'factored' | 'dense' | 'mixed'; why: string};
@@ -38,40 +18,31 @@ export type CapturedHow = {path: 'factored' | 'dense' | 'mixed'; why: string};
 /** Called once for each weight that has a gradient, while the backward pass runs or right after it. */
 export type OnGradient = (weight: Variable, gradient: Gradient, how: CapturedHow) => void;
 
-/** Whether this tfjs can be listened to; without it gradients come dense. */
-export function canTap(): boolean {
-  const e = engine() as unknown as Partial<TapeEngine>;
-  return [e.addTapeNode, e.runKernel, e.gradients].every(member => typeof member === 'function') && !!e.state;
-}
-
 /**
  * Runs a loss once and hands over the gradient of each weight, as an operator where the op that consumed the weight
- * allows it. dL/dW is not formed there: the tape node of that op is recorded with a scalar token in the place of the
- * weight, so that the tape's own pruning skips the product, and the token's gradient function is where delta arrives.
+ * allows it. dL/dW is not formed there: the tape node of that op gets a scalar token in the place of the weight, so
+ * that the tape's own pruning skips the product, and the token's gradient function is where delta arrives. Where the op
+ * has no factored form, tfjs forms the gradient there, and it is handed over and released in the same way.
  *
  * @returns the loss. The gradients handed over are valid during the call of `onGradient` alone.
  */
 export function tapGradients(f: () => Scalar, weights: readonly Variable[], onGradient: OnGradient): Scalar {
-  const tape = new Tape(weights, onGradient);
-  try {
-    return tape.run(f);
-  } finally {
-    tape.dispose();
-  }
+  return pass(f, weights, onGradient, true);
 }
 
-/** The same through tfjs's own `variableGrads`: every gradient is formed, then handed over one by one and released. */
+/** The same with every gradient formed by tfjs, one by one; all at once where the tape cannot be listened to. */
 export function denseGradients(
   f: () => Scalar,
   weights: readonly Variable[],
   onGradient: OnGradient,
 ): Scalar {
+  if (canTap()) return pass(f, weights, onGradient, false);
   const {value, grads} = variableGrads(f, [...weights]);
   try {
     for (const weight of weights) {
       const gradient = grads[weight.name];
       if (!gradient) continue;
-      onGradient(weight, denseGradient(gradient, matrixShape(weight.shape)), DENSE);
+      onGradient(weight, denseGradient(gradient, matrixShape(weight.shape)), {path: 'dense', why: ASKED});
       gradient.dispose();
     }
     return value;
@@ -83,259 +54,294 @@ export function denseGradients(
   }
 }
 
-const DENSE: CapturedHow = {path: 'dense', why: 'asked for'};
-
-/** A tensor that is a weight in another form: a block of its matrix (mostly all of it), or that block's transpose. */
-interface View {
-  readonly use: Use;
-  readonly transposed: boolean;
-  readonly block: Block;
+function pass(
+  f: () => Scalar,
+  weights: readonly Variable[],
+  onGradient: OnGradient,
+  factors: boolean,
+): Scalar {
+  const tape = new Tape(weights, onGradient, factors);
+  try {
+    return tape.run(f);
+  } finally {
+    tape.dispose();
+  }
 }
 
-/** A node to record in the place of tfjs's own. */
-interface Substitute {
-  readonly inputs: Inputs;
-  readonly gradient: GradientFunction;
-}
+const ASKED = 'asked for';
+/** Key of the token in the inputs of a node. */
+const TOKEN = 'tfjs-lora/tap';
 
-/** A fused kernel that ran. */
-interface Fused {
-  readonly name: string;
-  readonly inputs: Inputs;
-  readonly attrs: Attributes;
+/** A place where the tape reads a weight's value during the backward pass. */
+interface Slot {
+  readonly saved: Tensor[];
+  readonly at: number;
 }
 
 /** What the tape knows of one weight. */
 interface Use {
   readonly weight: Variable;
   readonly shape: [m: number, n: number];
-  /** Nodes that will hand over a part of its gradient. */
+  readonly token: Scalar;
+  /** Parts of its gradient that will come, and that have come. */
   taps: number;
-  /** Why a part of it is formed by tfjs; null when none is. */
-  dense: string | null;
-  /** Parts that have come and wait for the others; their tensors are kept. */
+  arrived: number;
+  /** Parts that wait for the others; their tensors are kept. */
   parts: PlacedPart[];
-  done: boolean;
+  /** The ops whose part is an operator, and why others are formed by tfjs. */
+  readonly ops: Set<string>;
+  readonly dense: Set<string>;
+  /** Where the weight itself stands for a copy of it, until it is assigned another value. */
+  slots: Slot[];
+}
+
+interface WeightView extends View {
+  readonly use: Use;
+  /** The data the weight had, to tell whether it still has it. */
+  readonly data: object;
+  readonly isCopy: boolean;
+}
+
+/** How one input of a node gives a part of a weight's gradient: by a consumer, or formed by tfjs. */
+interface Tap {
+  readonly key: string;
+  readonly view: WeightView;
+  readonly why: string;
+}
+
+/** A recorded node that uses weights; what it was is put back after the pass. */
+interface Tapped {
+  readonly node: TapeNode;
+  readonly inputs: Inputs;
+  readonly gradient: TapeNode['gradient'];
+  readonly op: string;
+  readonly consumer: {readonly of: Consumer; readonly key: string} | null;
+  readonly taps: readonly Tap[];
 }
 
 class Tape {
-  private readonly engine = engine() as unknown as TapeEngine;
+  private readonly engine = tapeEngine();
   private readonly uses: Use[];
-  private readonly views = new Map<number, View>();
-  private readonly token = keep(scalar(0));
+  private readonly views = new Map<number, WeightView>();
+  private readonly tapped: Tapped[] = [];
   /** Attributes of fused kernels by the tensors they were run on: their tape nodes do not carry them. */
   private readonly fused: Fused[] = [];
+  private readonly handles: Tensor[] = [];
 
   constructor(
     weights: readonly Variable[],
     private readonly onGradient: OnGradient,
+    private readonly factors: boolean,
   ) {
     this.uses = weights.map(weight => ({
       weight,
       shape: matrixShape(weight.shape),
+      token: keep(scalar(0)),
       taps: 0,
-      dense: null,
+      arrived: 0,
       parts: [],
-      done: false,
+      ops: new Set(),
+      dense: new Set(),
+      slots: [],
     }));
-    for (const use of this.uses) {
-      this.views.set(use.weight.id, {use, transposed: false, block: wholeBlock(use.shape)});
-    }
   }
 
   run(f: () => Scalar): Scalar {
-    const {value, grads} = this.engine.gradients(
-      () => this.listening(f),
-      [...this.uses.map(({weight}) => weight), this.token],
-      null,
-      true,
-    );
+    const {state} = this.engine;
+    const isOutermost = state.gradientDepth === 0;
+    let loss: Scalar | undefined;
     try {
-      if (!grads.some(gradient => gradient)) {
-        throw new Error('no weight that is trained is connected to the loss');
-      }
-      if (value.rank !== 0) throw new Error(`the loss must be a scalar, and has the shape [${value.shape}]`);
-      this.uses.forEach((use, i) => {
-        const gradient = grads[i];
-        if (gradient) {
-          const {shape} = use;
-          use.parts.push({
-            tensors: [gradient.clone()],
-            gradient: ([g]) => denseGradient(g!, shape),
-            block: wholeBlock(shape),
-          });
-          use.dense ??= 'through an op that was not seen';
-        }
-        if (use.parts.length > 0 && !use.done) this.handOver(use);
-      });
-      return value as Scalar;
+      const forward = () => {
+        loss = this.listening(f);
+        if (loss instanceof Tensor) this.plan(loss, isOutermost);
+        return loss;
+      };
+      const {grads} = this.engine.gradients(
+        forward,
+        this.uses.map(({token}) => token),
+        null,
+        true,
+      );
+      dispose(grads as unknown as TensorContainer);
+      const missed = this.uses.find(({taps, arrived}) => arrived < taps);
+      if (missed) throw new Error(`a part of the gradient of ${missed.weight.name} did not come`);
+      return loss!;
     } catch (error) {
-      value.dispose();
+      if (loss instanceof Tensor && !loss.isDisposed) loss.dispose();
+      if (isOutermost) {
+        for (const {saved} of state.activeTape ?? []) dispose([...saved]);
+        state.activeTape = null;
+      }
       throw error;
     } finally {
-      for (const gradient of grads) if (gradient && !gradient.isDisposed) gradient.dispose();
+      for (const {node, inputs, gradient} of this.tapped) Object.assign(node, {inputs, gradient});
     }
   }
 
   dispose(): void {
-    this.token.dispose();
-    for (const use of this.uses) this.release(use);
+    for (const use of this.uses) {
+      use.token.dispose();
+      this.release(use);
+    }
+    dispose(this.handles);
   }
 
   /** Runs the forward pass with the engine's tape in view. */
   private listening(f: () => Scalar): Scalar {
     const target = this.engine;
-    const own = {
-      addTapeNode: Object.getOwnPropertyDescriptor(target, 'addTapeNode'),
-      runKernel: Object.getOwnPropertyDescriptor(target, 'runKernel'),
-    };
     const {addTapeNode, runKernel} = target;
-    target.runKernel = (name, inputs, attrs) => {
-      if (FUSED.has(name)) this.fused.push({name, inputs, attrs: attrs ?? {}});
-      return runKernel.call(target, name, inputs, attrs);
+    const methods: Pick<typeof target, 'addTapeNode' | 'runKernel'> = {
+      runKernel: (name, inputs, attrs) => {
+        if (FUSED.has(name)) this.fused.push({name, inputs, attrs: attrs ?? {}});
+        return runKernel.call(target, name, inputs, attrs);
+      },
+      addTapeNode: (name, inputs, outputs, gradient, saved, attrs) => {
+        addTapeNode.call(target, name, inputs, outputs, gradient, saved, attrs);
+        this.note(target.state.activeTape!.at(-1)!, saved, attrs ?? {});
+      },
     };
-    target.addTapeNode = (name, inputs, outputs, gradient, saved, attrs) => {
-      const depthwise = this.depthwise(name, inputs, saved, attrs ?? {});
-      const own =
-        this.tap(name, inputs, outputs, saved, attrs ?? {}, depthwise?.why) ?? depthwise?.substitute ?? null;
-      if (own) addTapeNode.call(target, TAPPED, own.inputs, outputs, own.gradient, saved, attrs);
-      else addTapeNode.call(target, name, inputs, outputs, gradient, saved, attrs);
-    };
-    try {
-      return f();
-    } finally {
-      for (const [name, descriptor] of Object.entries(own)) {
-        if (descriptor) Object.defineProperty(target, name, descriptor);
-        else delete (target as unknown as Record<string, unknown>)[name];
-      }
-    }
+    const watched = this.uses.reduce(
+      (run, use) => () => withMethods(use.weight, {assign: this.assigning(use)}, run),
+      f,
+    );
+    return withMethods(target, {...methods}, watched);
   }
 
-  /** The node to record instead, when it consumes a weight in a way that has a factored gradient. */
-  private tap(
-    name: string,
-    inputs: Inputs,
-    outputs: Tensor[],
-    saved: Tensor[],
-    attrs: Attributes,
-    whyDense = `${opName(name)} has no factored form`,
-  ): Substitute | null {
-    const keys = Object.keys(inputs).filter(key => inputs[key] && this.views.has(inputs[key].id));
-    if (keys.length === 0) return null;
-    let tapped: Substitute | null = null;
-    for (const key of keys) {
-      const view = this.views.get(inputs[key]!.id)!;
-      // Inside a gradient that the loss takes itself the node must stay what it is.
-      if (this.engine.state.gradientDepth === 1 && !tapped) {
-        // What the tape clones to save leads nowhere; its node is called like the op around it, or not at all.
-        if (isSavedClone(name, inputs, outputs, saved)) continue;
-        if (this.passOn(name, view, inputs[key]!, outputs, attrs)) continue;
-        const {use, transposed, block} = view;
-        const weight = isWhole(block, use.shape) ? use.weight : null;
-        const shape = [block.rows, block.columns] as const;
-        const consumer = this.consumer(name, {key, inputs, saved, attrs, weight, transposed, shape});
-        if (consumer) {
-          use.taps++;
-          for (const tensor of consumer.unneeded) tensor.dispose();
-          const {[key]: _, ...others} = inputs;
-          const gradient = (dy: Tensor) => ({
-            ...consumer.others(dy),
-            [TAPPED]: () => this.deliver(use, {...consumer.part(dy), block}),
-          });
-          tapped = {inputs: {...others, [TAPPED]: this.token}, gradient};
-          continue;
-        }
+  /** `assign` of a weight: what the backward pass wants of its value until now is held first. */
+  private assigning(use: Use): Variable['assign'] {
+    const {weight} = use;
+    const assign = weight.assign;
+    return value => {
+      if (use.slots.length > 0) {
+        const old = keep(reshape(weight, weight.shape));
+        this.handles.push(old);
+        for (const {saved, at} of use.slots) saved[at] = old;
+        use.slots = [];
       }
-      view.use.dense = whyDense;
-    }
-    return tapped;
+      assign.call(weight, value);
+    };
   }
 
-  /** Whether the node only shows the weight, or blocks of it, in another form, which is remembered. */
-  private passOn(
-    name: string,
-    {use, transposed, block}: View,
-    from: Tensor,
-    outputs: readonly Tensor[],
-    attrs: Attributes,
-  ): boolean {
-    const to = outputs[0]!;
-    if (name === 'Identity' || name === 'Reshape' || name === 'ExpandDims') {
-      const columns = transposed ? block.rows : block.columns;
-      if ((to.shape.at(-1) ?? 1) !== columns) return false;
-      this.views.set(to.id, {use, transposed, block});
-      return true;
+  private viewOf(tensor: Tensor): WeightView | null {
+    const use = this.uses.find(({weight}) => weight === tensor);
+    if (!use) return this.views.get(tensor.id) ?? null;
+    return {use, transposed: false, block: wholeBlock(use.shape), data: tensor.dataId, isCopy: false};
+  }
+
+  /** Takes note of what a node does with weights. The node itself stays as it is while the loss runs. */
+  private note(node: TapeNode, saved: Tensor[], attrs: Attributes): void {
+    const {kernelName: name, inputs, outputs} = node;
+    const fused = fusedBehind(name, inputs, this.fused);
+    this.share(node, saved);
+    const missing = this.factors ? missingGradients(name, inputs, saved, attrs, fused) : null;
+    if (missing) node.gradient = ([dy]) => missing(dy!);
+    const taps: Tap[] = [];
+    let consumer: Tapped['consumer'] = null as Tapped['consumer'];
+    for (const [key, input] of Object.entries(inputs)) {
+      const view = input && this.viewOf(input);
+      if (!view) continue;
+      const copied = isClone(name, inputs, outputs, saved);
+      const through = copied || !this.factors ? null : viewsThrough(name, view, input, outputs, attrs);
+      if (copied || through) {
+        outputs.forEach((output, i) =>
+          this.views.set(output.id, copied ? {...view, isCopy: true} : {...through![i]!, isCopy: false}),
+        );
+        return;
+      }
+      const {transposed, block} = view;
+      const shape = [block.rows, block.columns] as const;
+      const found: Consumer | string = !this.factors
+        ? ASKED
+        : consumer
+          ? `both sides of one ${opName(name)}`
+          : consumerOf(name, {key, inputs, saved, attrs, transposed, shape}, fused);
+      if (typeof found !== 'string') consumer = {of: found, key};
+      const why = typeof found === 'string' ? found : '';
+      taps.push({key, view, why: missing ? `${why}, from slices: tfjs has no gradient for it here` : why});
     }
-    if (name === 'Transpose') {
-      const isPlain = (attrs['perm'] as number[]).every((axis, i) => axis === i);
-      if (!isPlain && from.rank !== 2) return false;
-      this.views.set(to.id, {use, transposed: isPlain ? transposed : !transposed, block});
-      return true;
-    }
-    const blocks = blocksOf(name, from.shape, outputs, attrs);
-    if (!blocks) return false;
-    outputs.forEach((output, i) => {
-      this.views.set(output.id, {use, transposed, block: blockWithin(block, blocks[i]!, transposed)});
+    if (taps.length === 0) return;
+    const op = opName(fused?.name ?? name);
+    this.tapped.push({node, inputs, gradient: node.gradient, op, consumer, taps});
+  }
+
+  /** Puts a weight itself in the place of the copies of it that a node saves: on wasm they are real copies. */
+  private share(node: TapeNode, saved: Tensor[]): void {
+    saved.forEach((copy, at) => {
+      const view = this.views.get(copy.id);
+      if (!view?.isCopy || view.transposed || !isWhole(view.block, view.use.shape)) return;
+      const {use, data} = view;
+      const {weight} = use;
+      if (data !== weight.dataId || node.gradient === undefined || !IS_TFJS.test(node.kernelName)) return;
+      if (String(copy.shape) !== String(weight.shape)) {
+        // Of the weight's own data: what the op was given may be a copy.
+        saved[at] = keep(reshape(weight, copy.shape));
+      } else {
+        saved[at] = weight;
+        use.slots.push({saved, at});
+      }
+      copy.dispose();
     });
-    return true;
+    node.saved = saved.filter(tensor => !this.uses.some(({weight}) => weight === tensor));
   }
 
-  /** What is known of a depthwise convolution; its gradients, where tfjs has none on this backend. */
-  private depthwise(
-    name: string,
-    inputs: Inputs,
-    saved: readonly Tensor[],
-    attrs: Attributes,
-  ): {why: string; substitute: Substitute | null} | null {
-    const fused = this.fusedBehind(name, inputs);
-    const isFused = fused?.name === 'FusedDepthwiseConv2D';
-    if (name !== 'DepthwiseConv2dNative' && !isFused) return null;
-    const gradient =
-      this.engine.state.gradientDepth !== 1
-        ? null
-        : isFused
-          ? depthwiseGradients(inputs, saved, fused.attrs, {x: '0', filter: '1', bias: '2'})
-          : depthwiseGradients(inputs, saved, attrs, {x: 'x', filter: 'filter'});
-    return gradient
-      ? {why: `${SMALL}, from slices: tfjs has no gradient for it here`, substitute: {inputs, gradient}}
-      : {why: SMALL, substitute: null};
-  }
-
-  /** The linear fused kernel behind the node of a fused op; null for other nodes. */
-  private fusedBehind(name: string, inputs: Inputs): Fused | null {
-    if (!FUSED_OP.test(name)) return null;
-    const fused = this.fused.findLast(({inputs: ran}) => isRunOn(ran, inputs));
-    return fused && (fused.attrs['activation'] ?? 'linear') === 'linear' ? fused : null;
-  }
-
-  /** What takes the place of the gradient function of an op that has a factored gradient. */
-  private consumer(name: string, node: ConsumingNode): Consumer | null {
-    const {key, inputs} = node;
-    if (name === 'BatchMatMul') return matMulConsumer(node, key as 'a' | 'b', {a: 'a', b: 'b'});
-    if (name === 'GatherV2' && key === 'x') return gatherConsumer(node);
-    if (name === 'Conv2D' && key === 'filter') return conv2dConsumer(node, {x: 'x', filter: 'filter'});
-    // tfjs fuses while it records only where nothing follows the product but a bias.
-    const fused = this.fusedBehind(name, inputs);
-    if (!fused) return null;
-    const ran = {...node, attrs: fused.attrs};
-    if (fused.name === '_FusedMatMul' && (key === '0' || key === '1')) {
-      return matMulConsumer(ran, key === '0' ? 'a' : 'b', {a: '0', b: '1'}, '2');
+  /** Puts taps in the place of weights, where they lead to the loss, before the tape is walked. */
+  private plan(loss: Tensor, isOutermost: boolean): void {
+    const {state} = this.engine;
+    const tape = state.activeTape!;
+    const leading = leadingTo(tape, loss);
+    const due = this.tapped.filter(({node}) => leading.has(node));
+    if (due.length === 0) throw new Error('no weight that is trained is connected to the loss');
+    if (loss.rank !== 0) throw new Error(`the loss must be a scalar, and has the shape [${loss.shape}]`);
+    // In a pass within another the tape is also the other's.
+    if (isOutermost)
+      state.activeTape = gathered(
+        tape,
+        this.uses.map(({weight}) => weight),
+      );
+    due.forEach(tapped => this.tap(tapped));
+    if (isOutermost) {
+      const born = tidy(() => scalar(0).id);
+      releaseDeltas(state.activeTape!, born);
     }
-    if (fused.name === 'FusedConv2D' && key === '1') {
-      return conv2dConsumer(ran, {x: '0', filter: '1', bias: '2'});
+  }
+
+  private tap({node, inputs, gradient, op, consumer, taps}: Tapped): void {
+    const others = Object.entries(inputs).filter(([key]) => !taps.some(tap => tap.key === key));
+    const tokens = taps.map(({key, view}) => [`${TOKEN}/${key}`, view.use.token] as const);
+    node.inputs = Object.fromEntries([...others, ...tokens]);
+    for (const {key, view, why} of taps) {
+      view.use.taps++;
+      if (consumer?.key === key) view.use.ops.add(op);
+      else view.use.dense.add(why);
     }
-    return null;
+    // Without a gradient of its own, tfjs will say so.
+    if (!gradient) return;
+    node.gradient = deltas => {
+      const own = consumer ? consumer.of.others(deltas[0]!) : gradient(deltas);
+      const parts = taps.map(({key, view}) => [
+        `${TOKEN}/${key}`,
+        () => {
+          const part =
+            consumer?.key === key
+              ? consumer.of.part(deltas[0]!)
+              : densePart(op, inputs[key]!, own[key], view);
+          return this.deliver(view.use, {...part, block: view.block});
+        },
+      ]);
+      return {...own, ...Object.fromEntries(parts)};
+    };
   }
 
   /** Hands a gradient over as soon as all its parts are there; keeps this part until then. */
   private deliver(use: Use, part: PlacedPart): Scalar {
-    if (use.taps === 1 && use.dense === null) {
+    use.arrived++;
+    if (use.taps === 1) {
       use.parts.push(part);
       this.handOver(use);
       use.parts.length = 0;
     } else {
-      use.parts.push({...part, tensors: part.tensors.map(tensor => keep(tensor.clone()))});
-      if (use.parts.length === use.taps && use.dense === null) {
+      this.hold(use, part);
+      if (use.arrived === use.taps) {
         this.handOver(use);
         this.release(use);
       }
@@ -343,16 +349,32 @@ class Tape {
     return scalar(0);
   }
 
+  private hold(use: Use, part: PlacedPart): void {
+    const at = part.isDense
+      ? use.parts.findIndex(
+          ({isDense, block}) => isDense && String(Object.values(block)) === String(Object.values(part.block)),
+        )
+      : -1;
+    const before = use.parts[at];
+    if (before) {
+      use.parts[at] = {...before, tensors: [keep(add(before.tensors[0]!, part.tensors[0]!))]};
+      dispose([...before.tensors]);
+    } else {
+      // A reshape shares the data, where a clone may copy it.
+      use.parts.push({...part, tensors: part.tensors.map(tensor => keep(reshape(tensor, tensor.shape)))});
+    }
+  }
+
   private handOver(use: Use): void {
-    use.done = true;
     const {state} = this.engine;
     // A gradient taken inside (an automatic pullback) would end the tape that is being walked.
     const {activeTape} = state;
     try {
       tidy(() => {
-        const {parts, dense, weight, shape} = use;
-        const path = dense === null ? 'factored' : use.taps > 0 ? 'mixed' : 'dense';
-        this.onGradient(weight, gradientOfParts(parts, shape), {path, why: dense ?? ''});
+        const {parts, ops, dense, weight, shape} = use;
+        const path = dense.size === 0 ? 'factored' : ops.size > 0 ? 'mixed' : 'dense';
+        const why = path === 'factored' ? [...ops].join(', ') : [...dense].join('; ');
+        this.onGradient(weight, gradientOfParts(parts, shape), {path, why});
       });
     } finally {
       state.activeTape = activeTape;
@@ -360,60 +382,10 @@ class Tape {
   }
 
   private release(use: Use): void {
-    for (const {tensors} of use.parts) for (const tensor of tensors) if (!tensor.isDisposed) tensor.dispose();
+    for (const {tensors} of use.parts) dispose([...tensors]);
     use.parts.length = 0;
   }
 }
 
-/** Kernel name of the nodes we record; no gradient is registered under it, so tfjs takes ours. */
-const TAPPED = 'tfjs-lora/tap';
-
-const FUSED: ReadonlySet<string> = new Set(['_FusedMatMul', 'FusedConv2D', 'FusedDepthwiseConv2D']);
-/** Their nodes are called like the op around them. */
-const FUSED_OP = /^fused(MatMul|Conv2d|DepthwiseConv2d)_/;
-
-/** The blocks that Slice, Split and Unstack cut from a tensor, one for each output; null where one is none. */
-function blocksOf(
-  name: string,
-  shape: readonly number[],
-  outputs: readonly Tensor[],
-  attrs: Attributes,
-): readonly Block[] | null {
-  const starts = shape.map(() => 0);
-  let cuts: {begin: readonly number[]; size: readonly number[]}[];
-  if (name === 'Slice') {
-    const begin = [attrs['begin'] as number | number[]].flat();
-    cuts = [{begin: starts.map((_, axis) => begin[axis] ?? 0), size: outputs[0]!.shape}];
-  } else if (name === 'SplitV' || name === 'Unpack') {
-    const given = attrs['axis'] as number;
-    const axis = given < 0 ? given + shape.length : given;
-    // Unstacked along the last axis, a column would be a tensor with the rows as its last axis.
-    if (name === 'Unpack' && axis === shape.length - 1) return null;
-    let next = 0;
-    cuts = outputs.map(output => {
-      const length = name === 'SplitV' ? output.shape[axis]! : 1;
-      const begin = starts.with(axis, next);
-      next += length;
-      return {begin, size: shape.with(axis, length)};
-    });
-  } else {
-    return null;
-  }
-  const blocks = cuts.map(({begin, size}) => blockOfSlice(shape, begin, size));
-  return blocks.every(block => block !== null) ? blocks : null;
-}
-
-/** Whether a node is the engine's own clone of a tensor that a gradient function will want. */
-function isSavedClone(name: string, inputs: Inputs, outputs: Tensor[], saved: Tensor[]): boolean {
-  const keys = Object.keys(inputs);
-  if (keys.length !== 1 || keys[0] !== 'x' || saved.length > 0 || getGradient(name)) return false;
-  return String(outputs[0]!.shape) === String(inputs['x']!.shape);
-}
-
-/** A kernel's name, or that of the op around a fused kernel, as people know it. */
-const opName = (name: string) => name.replace(/_*(op)?$/, '') || 'an op';
-
-/** Whether a fused kernel ran on the tensors of this node. */
-function isRunOn({a, b, x, filter}: Inputs, {0: left, 1: right}: Inputs): boolean {
-  return (a ?? x)?.id === left?.id && (b ?? filter)?.id === right?.id;
-}
+/** Names of nodes that tfjs makes: kernels, and its fused ops; not what a customGrad is called after. */
+const IS_TFJS = /^(_?[A-Z]\w*|fused\w+)$/;

@@ -80,6 +80,14 @@ describe.each(['cpu', 'wasm'])('a gradient as an operator, on %s', backend => {
     );
   });
 
+  test('the norm of an embedding with a large table: rows of equal indices add up', () => {
+    const [m, n] = [4096, 32];
+    const delta = matrix([6, n], 3);
+    const gradient = gatherGradient(tf.tensor1d([7, 4000, 7, 1, 7, 1], 'int32'), delta, [m, n]);
+    const wanted = tf.sum(tf.square(gradient.dense())).dataSync()[0]!;
+    expect(gradient.norm2().dataSync()[0]! / wanted).toBeCloseTo(1, 5);
+  });
+
   test('a convolution: strides, padding, dilation, filters of any size', () => {
     const cases = fc.record({
       size: fc.tuple(fc.integer({min: 4, max: 8}), fc.integer({min: 4, max: 8})),
