@@ -12,6 +12,9 @@ export interface LoraPlusOptions {
  *
  *     projected(() => tf.train.adam(1e-3), lora({rank: 8}), {learningRate: loraPlus(1e-3, {ratio: 16})})
  *
+ * What is faster is the factor named `b`: B of lora, dora, loraFA and osf. Methods whose factors have other names do not
+ * notice (galore, kronecker, hadamard, …); in vera, additive and randomProjection `b` is something else than LoRA's B.
+ *
  * The inner optimizers must be made one for each factor, by a function: one that is shared has one rate.
  * Source: arXiv:2402.12354.
  */

@@ -1,11 +1,13 @@
 /** Throws when `options` is not a plain object or has a key that is not in `known`, naming the near miss. */
 export function expectOptions(where: string, options: object, known: readonly string[]): void {
   if (options === null || typeof options !== 'object' || Array.isArray(options)) {
-    throw new TypeError(`${where}: options must be an object, not ${String(options)}`);
+    throw new TypeError(`${where}: options must be an object, not ${describe(options)}`);
   }
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
-    throw new TypeError(`${where}: unknown option '${key}'; it takes ${known.map(k => `'${k}'`).join(', ')}`);
+    throw new TypeError(
+      `${where}: unknown option '${key}'; it takes ${known.map(k => `'${k}'`).join(', ') || 'none'}`,
+    );
   }
 }
 
@@ -24,7 +26,13 @@ export function expectNumber(
 /** Throws unless `value` is one of `choices`. */
 export function expectOneOf(where: string, value: unknown, choices: readonly string[]): void {
   if (choices.includes(value as string)) return;
-  throw new TypeError(`${where} must be ${choices.map(c => `'${c}'`).join(' or ')}, not ${String(value)}`);
+  throw new TypeError(`${where} must be ${choices.map(c => `'${c}'`).join(' or ')}, not ${describe(value)}`);
+}
+
+/** Throws unless `value` is true or false. */
+export function expectBoolean(where: string, value: unknown): asserts value is boolean {
+  if (typeof value !== 'boolean')
+    throw new TypeError(`${where} must be true or false, not ${describe(value)}`);
 }
 
 /** Throws unless `value` is true or false. */
@@ -34,5 +42,6 @@ export function expectBoolean(where: string, value: unknown): asserts value is b
 }
 
 function describe(value: unknown): string {
+  if (typeof value === 'string') return `'${value}'`;
   return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }

@@ -1,4 +1,4 @@
-import {expectNumber} from './options.js';
+import {expectNumber, expectOptions} from './options.js';
 import {recipe} from './recipe.js';
 
 /** Whether something is due at `step`: the number of steps already taken, so the first step is 0. */
@@ -75,12 +75,14 @@ export interface RestartOptions extends DecayOptions {
  */
 export const restarts = /* @__PURE__ */ recipe(
   'restarts',
-  (peak: number, {every: n, rewarm, ...options}: RestartOptions): LearningRate => {
-    const whole = decay('restarts', peak, options, half);
+  (peak: number, options: RestartOptions): LearningRate => {
+    const whole = decay('restarts', peak, options, half, ['every', 'rewarm']);
+    const {every: n, rewarm} = options;
     const steps = rewarm ?? options.warmup ?? 0;
     const isCount = (count: number) => Number.isInteger(count) && count >= 1;
     expectNumber('restarts: every', n, 'a whole number of at least 1', isCount);
-    expectNumber('restarts: rewarm', steps, 'a number from 0 to every', count => count >= 0 && count <= n);
+    const given = rewarm === undefined ? 'warmup, where no rewarm is given,' : 'rewarm';
+    expectNumber(`restarts: ${given}`, steps, `a number from 0 to every (${n})`, c => c >= 0 && c <= n);
     return (step, where) =>
       whole(step, where) * (step < n || steps === 0 ? 1 : Math.min(1, ((step % n) + 1) / steps));
   },
@@ -89,10 +91,13 @@ export const restarts = /* @__PURE__ */ recipe(
 function decay(
   name: string,
   peak: number,
-  {steps, warmup = 0, floor = 0}: DecayOptions,
+  options: DecayOptions,
   shape: (left: number) => number,
+  more: readonly string[] = [],
 ): LearningRate {
   expectRate(`${name}: peak`, peak);
+  expectOptions(name, options, ['steps', 'warmup', 'floor', ...more]);
+  const {steps, warmup = 0, floor = 0} = options;
   expectNumber(`${name}: steps`, steps, 'a number above 0', n => n > 0);
   expectNumber(`${name}: warmup`, warmup, 'a number from 0 to below steps', n => n >= 0 && n < steps);
   expectNumber(`${name}: floor`, floor, 'a number of at least 0', n => n >= 0);

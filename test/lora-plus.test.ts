@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
 import {cosine, full, lora, loraAdam, loraPlus, loraSgd, projected, symmetric} from '../src/index.js';
 import {expectOracle} from './parametrizations/oracle.js';
-import {matrix} from './parametrizations/exercise.js';
+import {matrix, situation} from './parametrizations/exercise.js';
+import {members} from './parametrizations/members.js';
 import {relativeError, values} from './helpers.js';
 
 beforeAll(() => tf.setBackend('cpu'));
@@ -146,4 +147,13 @@ describe('loraPlus', () => {
     optimizer.dispose();
     for (const used of [w, v]) used.dispose();
   });
+});
+
+test('the methods with a factor b are those that docs/lora-plus.md lists', () => {
+  const withB = Object.entries(members).filter(([, forms]) =>
+    Object.values(forms).some(p => tf.tidy(() => 'b' in situation(p, [12, 12]).fresh.factors)),
+  );
+  expect(withB.map(([method]) => method).sort()).toEqual(
+    ['lora', 'dora', 'osf', 'lora-fa', 'vera', 'additive', 'random-projection'].sort(),
+  );
 });

@@ -13,6 +13,7 @@ describe('schedules', () => {
 
   it('refuse what is no number of steps', () => {
     for (const n of [0, -1, 1.5, NaN, '3' as never]) expect(() => every(n)).toThrow(/every: n/);
+    expect(() => every('3' as never)).toThrow("not '3'");
   });
 });
 
@@ -45,8 +46,11 @@ describe('learning rates', () => {
     // Without a word about it, the warm-up after a restart is as long as the first.
     expect(rates(restarts(1, {...options, every: 5}), 8)[5]).toBeCloseTo(whole[5]! / 2, 12);
     expect(rates(restarts(1, {steps: 12, every: 5}), 14)).toEqual(rates(cosine(1, {steps: 12}), 14));
+    expect(() => restarts(1, {steps: 1000, every: 100, warmup: 200})).toThrow(
+      'restarts: warmup, where no rewarm is given, must be a number from 0 to every (100), not 200',
+    );
     for (const wrong of [{every: 0}, {every: 2.5}, {every: 3, rewarm: 4}, {every: 3, warmup: 4}])
-      expect(() => restarts(1, {steps: 9, ...wrong})).toThrow(/restarts: (every|rewarm)/);
+      expect(() => restarts(1, {steps: 9, ...wrong})).toThrow(/restarts: (every|rewarm|warmup)/);
     expect(() => restarts(1, {steps: 0, every: 3})).toThrow(/restarts: steps/);
   });
 
@@ -56,5 +60,12 @@ describe('learning rates', () => {
     expect(() => linear(1, {steps: 0})).toThrow(/linear: steps/);
     expect(() => cosine(1, {steps: 5, warmup: 5})).toThrow(/warmup/);
     expect(() => cosine(1, {steps: 5, floor: -1})).toThrow(/floor/);
+    for (const decay of [cosine, linear, restarts] as ((peak: number, options?: object) => unknown)[]) {
+      expect(() => decay(1)).toThrow(/(cosine|linear|restarts): options must be an object, not undefined/);
+      expect(() => decay(1, {steps: 5, every: 2, warmUp: 1})).toThrow(/unknown option '(every|warmUp)'/);
+    }
+    expect(() => restarts(1, {steps: 5, every: 2, rewarmup: 1} as never)).toThrow(
+      "restarts: unknown option 'rewarmup'; it takes 'steps', 'warmup', 'floor', 'every', 'rewarm'",
+    );
   });
 });

@@ -1,4 +1,5 @@
 import type {Tensor} from '@tensorflow/tfjs-core';
+import {expectOneOf, expectOptions} from '../options.js';
 import type {Start} from '../parametrization.js';
 import {splitSeed, uniform} from '../random.js';
 import {recipe} from '../recipe.js';
@@ -20,8 +21,11 @@ export type KroneckerInitializer = (
  */
 export const kroneckerUniform = /* @__PURE__ */ recipe(
   'kroneckerUniform',
-  ({zero = 'c'}: {zero?: 'c' | 'd'} = {}): KroneckerInitializer =>
-    ({shapes, seed}) => {
+  (options: {zero?: 'c' | 'd'} = {}): KroneckerInitializer => {
+    expectOptions('kroneckerUniform', options, ['zero']);
+    const {zero = 'c'} = options;
+    expectOneOf('kroneckerUniform: zero', zero, ['c', 'd']);
+    return ({shapes, seed}) => {
       const zeroed = zero === 'c' ? 'c' : 'd' in shapes ? 'd' : 'd1';
       const moving = Object.entries(shapes).filter(([key]) => key !== zeroed);
       return Object.fromEntries(
@@ -30,5 +34,6 @@ export const kroneckerUniform = /* @__PURE__ */ recipe(
           return [key, uniform(shape, splitSeed(seed, key), {low: -bound, high: bound})];
         }),
       );
-    },
+    };
+  },
 );

@@ -1,5 +1,6 @@
 import type {Tensor} from '@tensorflow/tfjs-core';
 import {fill} from '@tensorflow/tfjs-core';
+import {expectNumber, expectOptions} from '../options.js';
 import type {Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
 
@@ -15,6 +16,10 @@ export type VeraInitializer = (start: Start & {readonly rank: number}) => {
 /** Every number of `d` the same, by default 0.1; `b = 0`. As in arXiv:2310.11454. */
 export const veraConstant = /* @__PURE__ */ recipe(
   'veraConstant',
-  ({d = 0.1}: {d?: number} = {}): VeraInitializer =>
-    ({rank}) => ({d: fill([rank], d)}),
+  (options: {d?: number} = {}): VeraInitializer => {
+    expectOptions('veraConstant', options, ['d']);
+    const {d = 0.1} = options;
+    expectNumber('veraConstant: d', d, 'a number other than 0', d => d !== 0);
+    return ({rank}) => ({d: fill([rank], d)});
+  },
 );

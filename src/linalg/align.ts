@@ -3,38 +3,22 @@ import {matMul} from '@tensorflow/tfjs-core';
 import {Matrix} from 'ml-matrix';
 import {transposedTimes} from '../capture/layout.js';
 import {fromHost, toHost} from './host.js';
-import {hostSvd} from './svd.js';
-
-// Both take a new orthonormal basis [m, r] and one to be near, and return the new one times an orthogonal [r, r]: the
-// span stays, its coordinates become comparable with what was written in the old ones.
 
 /**
  * The columns of `basis` in the order and with the signs that bring it nearest to `old` (least ||basis' - old||_F):
  * the assignment with the largest sum of |old^T basis|, found exactly (Hungarian method, r^3), then the signs.
+ * The span stays; its coordinates become comparable with what was written in the old ones.
  */
 export function aligned(basis: Tensor2D, old: Tensor2D): Tensor2D {
-  const overlap = overlaps('aligned', old, basis);
+  if (String(old.shape) !== String(basis.shape)) {
+    throw new Error(`aligned: the bases differ in shape, [${old.shape}] and [${basis.shape}]`);
+  }
+  const overlap = toHost(transposedTimes(old, basis), 'aligned: the product of the two bases');
   const r = overlap.rows;
   const order = assignment(Matrix.abs(overlap).mul(-1));
   const turn = new Matrix(r, r);
   order.forEach((from, to) => turn.set(from, to, overlap.get(to, from) < 0 ? -1 : 1));
   return matMul(basis, fromHost(turn));
-}
-
-/**
- * `basis R` with the orthogonal R that brings it nearest to `old`: R = U V^T from `basis^T old = U S V^T`
- * (Schoenemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 31, 1966).
- */
-export function procrustes(basis: Tensor2D, old: Tensor2D): Tensor2D {
-  const {u, v} = hostSvd(overlaps('procrustes', basis, old));
-  return matMul(basis, fromHost(u.mmul(v.transpose())));
-}
-
-function overlaps(where: string, left: Tensor2D, right: Tensor2D): Matrix {
-  if (String(left.shape) !== String(right.shape)) {
-    throw new Error(`${where}: the bases differ in shape, [${left.shape}] and [${right.shape}]`);
-  }
-  return toHost(transposedTimes(left, right), `${where}: the product of the two bases`);
 }
 
 /**

@@ -50,7 +50,9 @@ export function topSingular(operator: Operator, options: RangeOptions): Singular
 /**
  * The first eigenvectors `[size, r]` and eigenvalues of a symmetric, positive semi-definite C that is given as
  * `q => C q`, such as `q => gradient.inputGram(q)`: subspace iteration, `1 + iterations` products with thin matrices.
- * Else as `topSingular`.
+ * Where fewer than `rank` eigenvalues are above the rounding of the first, the rest are looked for again among the
+ * directions at right angles to those found, with as many products, as long as that finds some. What is below 1e-12 of
+ * the first is rounding there too, as 1e-6 is of a singular value. Else as `topSingular`.
  */
 export function topEigen(
   product: (q: Tensor2D) => Tensor2D,
@@ -59,25 +61,52 @@ export function topEigen(
 ): {vectors: Tensor2D; values: readonly number[]} {
   const {rank, oversample = 8, iterations = 4, seed = 0} = options;
   expectRank('topEigen', rank, size, size);
-  const width = Math.min(rank + oversample, size);
   const times = (q: Matrix) => toHost(product(fromHost(q)), 'topEigen: a product with the matrix');
+  const values: number[] = [];
+  const vectors = new HostMatrix(size, rank);
+  for (;;) {
+    const known = values.length;
+    const q = known === 0 ? null : vectors.subMatrix(0, size - 1, 0, known - 1);
+    const found = eigen(times, q, {size, rank: rank - known, oversample, iterations, seed});
+    const first = values[0] ?? found.s[0]!;
+    const seen = found.s.filter(value => value > NOISE * found.s[0]! && value > NOISE ** 2 * first);
+    seen.forEach((value, j) => {
+      vectors.setColumn(values.length, found.u.getColumn(j));
+      values.push(value);
+    });
+    if (seen.length === 0 || values.length === rank) break;
+  }
+  const s = [...values, ...Array<number>(rank - values.length).fill(0)];
+  const completed = withoutNoise({u: vectors, s, v: vectors}, 0, splitSeed(seed, 'noise'));
+  return {vectors: fromHost(completed.u), values: completed.s};
+}
+
+/** The first eigenvectors among the directions at right angles to the columns of `known`. */
+function eigen(
+  times: (q: Matrix) => Matrix,
+  known: Matrix | null,
+  {size, rank, oversample, iterations, seed}: Required<RangeOptions> & {size: number},
+): {u: Matrix; s: readonly number[]} {
+  const count = known?.columns ?? 0;
+  const width = Math.min(rank + oversample, size - count);
+  const beside = (matrix: Matrix, seed: number) => {
+    if (!known) return orthonormalized(matrix, seed);
+    const both = HostMatrix.zeros(size, count + width);
+    both.setSubMatrix(known, 0, 0).setSubMatrix(matrix, 0, count);
+    return orthonormalized(both, seed, count).subMatrix(0, size - 1, count, count + width - 1);
+  };
   let q = HostMatrix.eye(size, width);
-  let image: Matrix;
-  if (width === size) {
+  if (known || width < size) {
+    q = beside(toHost(normal([size, width], splitSeed(seed, 'range')) as Tensor2D), seed);
+  }
+  let image = times(q);
+  for (let i = 0; i < iterations && width < size - count; i++) {
+    q = beside(image, splitSeed(seed, 'left', i));
     image = times(q);
-  } else {
-    q = orthonormalized(toHost(normal([size, width], splitSeed(seed, 'range')) as Tensor2D), seed);
-    image = times(q);
-    for (let i = 0; i < iterations; i++) {
-      q = orthonormalized(image, splitSeed(seed, 'left', i));
-      image = times(q);
-    }
   }
   const small = q.transpose().mmul(image);
   const {u, s} = hostSvd(HostMatrix.add(small, small.transpose()).mul(0.5));
-  const vectors = q.mmul(u);
-  const found = withoutNoise(leading({u: vectors, s, v: vectors}, rank), NOISE, splitSeed(seed, 'noise'));
-  return {vectors: fromHost(found.u), values: found.s};
+  return leading({u: q.mmul(u), s, v: u}, rank);
 }
 
 function iterated(operator: Operator, width: number, iterations: number, seed: number): Singular<Matrix> {

@@ -13,7 +13,10 @@ export interface KroneckerOptions {
   rank?: number;
   /** Default: the rank, so that s is 1. */
   alpha?: number;
-  /** Side of the first block: this, where it divides m or n; else the largest divisor below. Default: about sqrt. */
+  /**
+   * Where it divides a side of W: C gets it or what is left beside it, whichever is smaller. Elsewhere C gets the largest
+   * divisor up to it and to the square root of the side. Default: the largest divisor up to the square root.
+   */
   factor?: number;
   /** Where the factors start: ours, or a function of your own. Default `kroneckerUniform()`. */
   init?: KroneckerInitializer;

@@ -3,7 +3,7 @@ import {add, matMul, mul, sign, sub, transpose, zeros} from '@tensorflow/tfjs-co
 import {denseGradient} from '../capture/gradient.js';
 import {topSingular} from '../linalg/range-finder.js';
 import {addToSketch, beginSketch, type Sketch, topOfSketch} from '../linalg/sketch.js';
-import {expectNumber, expectOptions} from '../options.js';
+import {expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Additive, Observation, Start} from '../parametrization.js';
 import {splitSeed} from '../random.js';
 import {recipe} from '../recipe.js';
@@ -14,6 +14,8 @@ export interface LoraSBOptions {
   rank?: number;
   /** Default: the rank, so that s is 1. */
   alpha?: number;
+  /** Scale by alpha/sqrt(r) instead of alpha/r (rsLoRA, arXiv:2312.03732). Default false. */
+  rankStabilised?: boolean;
   /** How many gradients are summed before the start. Default 1. */
   steps?: number;
   /** The frames of the summed gradient itself, or of the signs of its entries, which need it dense. Default 'gradient'. */
@@ -28,13 +30,11 @@ export interface LoraSBOptions {
  * Trains r^2 numbers. Source: arXiv:2411.19557.
  */
 export const loraSB = /* @__PURE__ */ recipe('loraSB', (options: LoraSBOptions = {}): Additive<'r'> => {
-  expectOptions('loraSB', options, ['rank', 'alpha', 'steps', 'target']);
-  const {rank = 16, alpha = rank, steps = 1, target = 'gradient'} = options;
-  const s = scaling('loraSB', {rank, alpha});
+  expectOptions('loraSB', options, ['rank', 'alpha', 'rankStabilised', 'steps', 'target']);
+  const {rank = 16, alpha = rank, rankStabilised = false, steps = 1, target = 'gradient'} = options;
+  const s = scaling('loraSB', {rank, alpha, rankStabilised});
   expectNumber('loraSB: steps', steps, 'a whole number of at least 1', k => Number.isInteger(k) && k >= 1);
-  if (target !== 'gradient' && target !== 'sign') {
-    throw new TypeError(`loraSB: target must be 'gradient' or 'sign', not ${String(target)}`);
-  }
+  expectOneOf('loraSB: target', target, ['gradient', 'sign']);
 
   const start = ({gradient, seed, sketch}: Start) => {
     const [m, n] = gradient.shape;

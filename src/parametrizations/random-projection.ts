@@ -92,7 +92,12 @@ export const randomProjection = /* @__PURE__ */ recipe(
       renewal: {
         refresh: every(1),
         moments: 'reset',
-        refuses: {keep: 'the next step has other random directions, to which these moments say nothing'},
+        refuses: {
+          keep: 'the next step has other random directions, to which these moments say nothing',
+          ...(sides === 'both' && {
+            transport: "with sides: 'both' a moment of one factor would have to go to the other",
+          }),
+        },
       },
       init: start,
       delta: ({factors, frozen}) => {

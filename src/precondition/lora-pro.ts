@@ -2,7 +2,7 @@ import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {add, matMul, mul, neg, sub, transpose, zerosLike} from '@tensorflow/tfjs-core';
 import {gramBasis} from '../linalg/gram-basis.js';
 import {inverseOf, sylvester} from '../linalg/sylvester.js';
-import {expectOptions} from '../options.js';
+import {expectOneOf, expectOptions} from '../options.js';
 import {recipe} from '../recipe.js';
 import type {Preconditioner} from './preconditioner.js';
 
@@ -23,9 +23,7 @@ export interface LoraProOptions {
 export const loraPro = /* @__PURE__ */ recipe('loraPro', (options: LoraProOptions = {}): Preconditioner => {
   expectOptions('loraPro', options, ['gauge']);
   const {gauge = 'minimal'} = options;
-  if (gauge !== 'minimal' && gauge !== 'zero') {
-    throw new TypeError(`loraPro: gauge must be 'minimal' or 'zero', not ${String(gauge)}`);
-  }
+  expectOneOf('loraPro: gauge', gauge, ['minimal', 'zero']);
   return ({factors}, grads, _, scale) => {
     const [a, b] = [factors.a as Tensor2D, factors.b as Tensor2D];
     const bT = transpose(b) as Tensor2D;

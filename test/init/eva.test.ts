@@ -75,6 +75,25 @@ describe.each(backends)('eva on %s', backend => {
     expect(values(tf.sum(tf.square(a), 0)).map(Math.round)).toEqual([1, 1, 1, 0, 0]);
   });
 
+  test('one feature that is large and constant leaves the other directions as they are', () => {
+    for (const constant of [0, 10, 300, 700, 1000, 3000, 1e5]) {
+      const x = tf.tidy(() => {
+        const scales = tf.tensor2d([Array.from({length: 11}, (_, i) => 0.6 ** i)]);
+        return tf.concat([tf.fill([64, 1], constant), tf.mul(random(64, 11, 1), scales)], 1) as tf.Tensor2D;
+      });
+      const rank = constant === 0 ? 2 : 3;
+      const a = tf.slice(start(x, rank), [1, 0], [11, rank]);
+      const rest = tf.slice(x, [0, 1], [64, 11]) as tf.Tensor2D;
+      const centred = tf.sub(rest, tf.mean(rest, 0)) as tf.Tensor2D;
+      // Beside a constant, what the other columns of A can hold is the first two directions of the centred rest.
+      const inputs = constant === 0 ? rest : centred;
+      const held = values(tf.sum(tf.square(tf.matMul(inputs, a))))[0]!;
+      const [s1, s2] = reference.singularValues(fromTensor(inputs));
+      const what = 'beside a feature up to 1e5 times the others A holds their first directions';
+      expectOracle('eva', 'large constant', what, Math.abs(held / (s1! ** 2 + s2! ** 2) - 1), 2e-3);
+    }
+  });
+
   test('where the inputs are not known: an error that says what to do', () => {
     const weight = tf.variable(random(10, 7, 1));
     const optimizer = projected(tf.train.sgd(1), lora({rank: 2, init: eva()}), {targets: () => true});

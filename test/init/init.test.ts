@@ -1,7 +1,17 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {denseGradient, gaussian, kaiming, orthogonal, symmetric, type Initializer} from '../../src/index.js';
+import {
+  denseGradient,
+  full,
+  gaussian,
+  type Initializer,
+  kaiming,
+  kroneckerUniform,
+  orthogonal,
+  symmetric,
+  veraConstant,
+} from '../../src/index.js';
 
 const start = (init: Initializer, m: number, n: number, rank: number, seed = 3) => {
   const weight = tf.zeros([m, n]) as tf.Tensor2D;
@@ -62,4 +72,22 @@ describe.each(['cpu', 'wasm'])('starts on %s', backend => {
       await tf.setBackend(backend);
     }
   });
+});
+
+test.each([
+  [gaussian, {sdt: 1}, "gaussian: unknown option 'sdt'; it takes 'std'"],
+  [gaussian, {std: NaN}, 'gaussian: std must be a number above 0, not NaN'],
+  [gaussian, {std: '1'}, "gaussian: std must be a number above 0, not '1'"],
+  [symmetric, {sdt: 1}, "symmetric: unknown option 'sdt'; it takes 'std'"],
+  [symmetric, {std: 0}, 'symmetric: std must be a number above 0, not 0'],
+  [orthogonal, {bothh: true}, "orthogonal: unknown option 'bothh'; it takes 'gain', 'both'"],
+  [orthogonal, {both: 1}, 'orthogonal: both must be true or false, not 1'],
+  [orthogonal, {gain: 0}, 'orthogonal: gain must be a number other than 0, not 0'],
+  [veraConstant, {dd: 1}, "veraConstant: unknown option 'dd'; it takes 'd'"],
+  [veraConstant, {d: 0}, 'veraConstant: d must be a number other than 0, not 0'],
+  [kroneckerUniform, {zeros: 'c'}, "kroneckerUniform: unknown option 'zeros'; it takes 'zero'"],
+  [kroneckerUniform, {zero: 'e'}, "kroneckerUniform: zero must be 'c' or 'd', not 'e'"],
+  [full, {rank: 8}, "full: unknown option 'rank'; it takes none"],
+] as [(options: never) => unknown, object, string][])('%o refuses %o', (make, options, message) => {
+  expect(() => make(options as never)).toThrow(message);
 });

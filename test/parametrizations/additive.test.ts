@@ -237,7 +237,7 @@ describe('additive', () => {
   test.each([
     [{rank: 0}, /rank must be a whole number of at least 1, not 0/],
     [{scale: 0}, /scale must be a number other than 0, not 0/],
-    [{form: 'mean'}, /form must be 'sum' or 'equal' or 'orthogonal', not mean/],
+    [{form: 'mean'}, /form must be 'sum' or 'equal' or 'orthogonal', not 'mean'/],
     [{alpha: 2}, /unknown option 'alpha'/],
   ])('refuses %o', (options, message) => {
     expect(() => additive(options as never)).toThrow(message);

@@ -224,7 +224,7 @@ describe('dora', () => {
 
   test.each([
     [{rank: 0}, /rank must be a whole number of at least 1, not 0/],
-    [{norm: 'detached'}, /norm must be 'differentiated' or 'constant', not detached/],
+    [{norm: 'detached'}, /norm must be 'differentiated' or 'constant', not 'detached'/],
     [{init: 'gaussian'}, /init must be a function such as kaiming/],
     [{useDora: true}, /unknown option 'useDora'/],
   ])('refuses %o', (options, message) => {

@@ -102,6 +102,24 @@ describe('galore', () => {
     );
   });
 
+  test('a weight of which the projection would save nothing is trained as it is: Adam is Adam', () => {
+    const gradients = [0, 1, 2].map(step => gradientAt([12, 8], step));
+    const adam = () => tf.train.adam(0.05, 0.9, 0.999, 1e-7);
+    const optimizer = projected(adam(), galore({rank: 8}), all);
+    const weight = tf.variable(matrix([12, 8], 1));
+    expect(optimizer.explain([weight], null)[0]!.treatment).toBe('train');
+    const plain = tf.variable(matrix([12, 8], 1));
+    const inner = adam();
+    for (const G of gradients) {
+      optimizer.applyGradients({[weight.name]: G});
+      inner.applyGradients([{name: plain.name, tensor: G}]);
+    }
+    expect(values(weight)).toEqual(values(plain));
+    optimizer.dispose();
+    inner.dispose();
+    tf.dispose([weight, plain]);
+  });
+
   test('O22: at full rank SGD and momentum are what they are without a projection; Adam only with P = I', () => {
     for (const shape of [
       [5, 8],

@@ -58,6 +58,16 @@ describe('loraSB', () => {
     }
   });
 
+  test('rankStabilised: s = alpha/sqrt(r), in what is added and what is pulled back', () => {
+    const [rank, alpha] = [4, 6];
+    const worst = worstAgainst(loraSB({rank, alpha, rankStabilised: true}), ({fresh}) => {
+      const {u, v} = fresh.frozen!;
+      const s = reference.rankStabilisedScale(alpha, rank);
+      return reference.loraSB(s, fromTensor(u!), fromTensor(v!)) as never;
+    });
+    oracle('reference, rankStabilised', 's = alpha/sqrt(r), against float64', worst, 2e-5);
+  });
+
   test('the first step of SGD is -eta times the best approximation of rank r of the gradient', () => {
     for (const shape of [
       [14, 9],
@@ -181,7 +191,7 @@ describe('loraSB', () => {
   test.each([
     [{rank: 0}, /loraSB: rank/],
     [{steps: 0}, /loraSB: steps must be a whole number of at least 1, not 0/],
-    [{target: 'signs'}, /target must be 'gradient' or 'sign', not signs/],
+    [{target: 'signs'}, /target must be 'gradient' or 'sign', not 'signs'/],
     [{frames: 1}, /unknown option 'frames'/],
   ])('refuses %o', (options, message) => {
     expect(() => loraSB(options as never)).toThrow(message);

@@ -1,7 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {denseGradient, lora, normal, projected, symmetric} from '../../src/index.js';
+import {denseGradient, lora, type LoraOptions, normal, projected, symmetric} from '../../src/index.js';
 import * as reference from '../../src/reference/index.js';
+import {expectOracle} from './oracle.js';
+import {mapValues} from '../../src/tensors.js';
+import {meanOver} from './subspace.js';
 
 beforeAll(() => tf.setBackend('cpu'));
 
@@ -111,6 +114,37 @@ describe('lora', () => {
         optimizer.applyGradients({[weight.name]: matrix([9, 8], step + 10)});
       expect(reference.rank(oracle(tf.sub(weight, start)), 1e-5)).toBe(limit);
       optimizer.dispose();
+    }
+  });
+
+  test('O14: the progress of the first step is the same at every rank when rank-stabilised, else it falls as 1/r', () => {
+    const [m, n, eta, alpha] = [24, 6, 0.1, 6];
+    const [weight, G] = [matrix([m, n], 1), matrix([m, n], 2)];
+    const gradient = denseGradient(G, [m, n]);
+    const squared = (t: tf.Tensor) => tf.sum(tf.square(t)).dataSync()[0]!;
+    /** <-dW, G> / ||G||^2 for one step of SGD. */
+    const progress = (options: LoraOptions, seed: number) =>
+      tf.tidy(() => {
+        const p = lora(options);
+        const {factors} = p.init({weight, gradient, seed});
+        const state = {factors, frozen: {}};
+        const g = p.pullback!(state, gradient);
+        const next = mapValues(factors, (x, key) => tf.sub(x, tf.mul(g[key as 'a' | 'b'], eta)));
+        const change = p.lift!(state, {factors: next as typeof factors, frozen: {}});
+        return -tf.sum(tf.mul(change, G)).dataSync()[0]! / squared(G);
+      });
+    for (const rankStabilised of [true, false]) {
+      for (const rank of [1, 4, 16, 64]) {
+        // s^2 E[A A^T] with the uniform start: variance 1/(3m), r columns.
+        const want = (eta * alpha ** 2) / (3 * m) / (rankStabilised ? 1 : rank);
+        const {mean, error} = meanOver(400, seed => progress({rank, alpha, rankStabilised}, seed));
+        expect(error).toBeLessThan(0.06 * want);
+        const what = rankStabilised
+          ? 'first step <-dW, G>/||G||^2 = eta alpha^2/(3m) at ranks 1 to 64, in units of 4 standard errors'
+          : 'with alpha/r: eta alpha^2/(3 m r), in units of 4 standard errors';
+        const number = rankStabilised ? 'O14' : 'O14, alpha/r';
+        expectOracle('lora', number, what, Math.abs(mean - want) / (4 * error), 1);
+      }
     }
   });
 

@@ -167,6 +167,7 @@ export const members: Record<string, Record<string, Parametrization>> = {
   'lora-sb': {
     'loraSB()': loraSB(),
     'loraSB({rank: 2, alpha: 6})': loraSB({rank: 2, alpha: 6}),
+    'loraSB({rankStabilised: true})': loraSB({rank: 2, alpha: 6, rankStabilised: true}),
     "loraSB({rank: 3, target: 'sign'})": loraSB({rank: 3, target: 'sign'}),
     'loraSB({rank: 1, steps: 3})': loraSB({rank: 1, steps: 3}),
   },

@@ -225,7 +225,7 @@ describe('randomProjection', () => {
       /'keep' makes no sense for randomProjection with Adam: the next step has other.*sgd.*'reset'/,
     );
     expect(() => projected(tf.train.momentum(0.1, 0.9), randomProjection(), {moments: 'transport'})).toThrow(
-      /randomProjection has no transport.*'reset'/,
+      /'transport' makes no sense for randomProjection.*sides: 'both' a moment of one factor.*'reset'/,
     );
     expect(() => projected(tf.train.sgd(0.1), randomProjection(), {moments: 'keep'})).not.toThrow();
     const gradients = [0, 1, 2, 3].map(step => gradientAt([6, 7], step));

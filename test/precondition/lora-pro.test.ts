@@ -153,7 +153,7 @@ describe('loraPro', () => {
   });
 
   test('refuses what it cannot use', () => {
-    expect(() => loraPro({gauge: 'even' as never})).toThrow(/gauge must be 'minimal' or 'zero', not even/);
+    expect(() => loraPro({gauge: 'even' as never})).toThrow(/gauge must be 'minimal' or 'zero', not 'even'/);
     expect(() => loraPro({x: 0} as never)).toThrow(/unknown option 'x'/);
   });
 });

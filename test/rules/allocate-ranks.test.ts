@@ -259,7 +259,7 @@ describe('allocateRanks', () => {
     [{steps: 0}, /steps must be/],
     [{budget: -1}, /budget must be/],
     [{budget: 10}, /10 numbers pay for no rank.*w \[20,16\]/],
-    [{score: 'norm' as never}, /score must be 'energy' or 'sensitivity', not norm/],
+    [{score: 'norm' as never}, /score must be 'energy' or 'sensitivity', not 'norm'/],
     [{rank: 3} as never, /unknown option 'rank'/],
   ];
   test.each(refused)('refuses %o', (options, message) => {
