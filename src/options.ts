@@ -35,12 +35,6 @@ export function expectBoolean(where: string, value: unknown): asserts value is b
     throw new TypeError(`${where} must be true or false, not ${describe(value)}`);
 }
 
-/** Throws unless `value` is true or false. */
-export function expectBoolean(where: string, value: unknown): asserts value is boolean {
-  if (typeof value !== 'boolean')
-    throw new TypeError(`${where} must be true or false, not ${describe(value)}`);
-}
-
 function describe(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
   return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);

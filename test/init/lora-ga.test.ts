@@ -320,7 +320,10 @@ describe.each(backends)('loraGA on %s', backend => {
     expect(values(weight)).not.toEqual(before);
     const frozen = optimizer.attached[0]!.frozen as Record<string, tf.Tensor2D>;
     const total = fromTensor(tf.addN(parts));
-    const missed = reference.missed(total, {a: fromTensor(frozen['aStart']!), b: fromTensor(frozen['bStart']!)});
+    const missed = reference.missed(total, {
+      a: fromTensor(frozen['aStart']!),
+      b: fromTensor(frozen['bStart']!),
+    });
     expectOracle(
       'lora-ga',
       'k gradients',
