@@ -4,7 +4,7 @@ import {keepNamed} from '../attachment.js';
 import type {Gradient} from '../capture/gradient.js';
 import {canTap, denseGradients, tapGradients} from '../capture/tape.js';
 import {addToSketch, beginSketch, type Sketch, topOfSketch} from '../linalg/sketch.js';
-import {expectNumber, expectOptions} from '../options.js';
+import {expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Parametrization} from '../parametrization.js';
 import {lora} from '../parametrizations/lora.js';
 import {splitSeed} from '../random.js';
@@ -61,9 +61,7 @@ export function allocateRanks(
   expectNumber('allocateRanks: averageRank', averageRank, 'a number above 0', r => r > 0);
   expectNumber('allocateRanks: maxRank', maxRank, WHOLE, isCount);
   expectNumber('allocateRanks: steps', steps, WHOLE, isCount);
-  if (score !== 'energy' && score !== 'sensitivity') {
-    throw new TypeError(`allocateRanks: score must be 'energy' or 'sensitivity', not ${String(score)}`);
-  }
+  expectOneOf('allocateRanks: score', score, ['energy', 'sensitivity']);
   const trained = (rank: number, [m, n]: Shape) => parametrization(rank).trained?.([m, n]) ?? rank * (m + n);
   const places = [...new Set(variables)].flatMap(weight => {
     const shape = matrixShape(weight.shape);

@@ -120,6 +120,22 @@ describe('galore', () => {
     tf.dispose([weight, plain]);
   });
 
+  test('with accumulate the basis is that of the first gradient, not of the mean', () => {
+    const [first, second] = [0, 1].map(step => gradientAt([6, 9], step));
+    const basis = (accumulate: number, gradients: tf.Tensor2D[]) => {
+      const weight = tf.variable(matrix([6, 9], 1), true, 'accumulated');
+      const optimizer = projected(tf.train.sgd(0.1), galore({rank: 2}), {...all, accumulate});
+      for (const G of gradients) optimizer.applyGradients({[weight.name]: G});
+      const p = values(optimizer.attached[0]!.frozen['p']!);
+      optimizer.dispose();
+      weight.dispose();
+      return p;
+    };
+    const mean = tf.mul(tf.add(first!, second!), 0.5) as tf.Tensor2D;
+    expect(basis(2, [first!, second!])).toEqual(basis(1, [first!]));
+    expect(relativeError(basis(2, [first!, second!]), basis(1, [mean]))).toBeGreaterThan(0.1);
+  });
+
   test('O22: at full rank SGD and momentum are what they are without a projection; Adam only with P = I', () => {
     for (const shape of [
       [5, 8],
