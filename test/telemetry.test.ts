@@ -708,7 +708,7 @@ describe('telemetry', () => {
     expect(() => optimizer.telemetry()).toThrow('telemetry: true');
     optimizer.dispose();
     expect(() => loraAdam(1e-3, {telemetry: 'yes' as never})).toThrow(
-      'telemetry must be true or false, not yes',
+      "telemetry must be true or false, not 'yes'",
     );
   });
 
