@@ -166,11 +166,12 @@ function read() {
   const folder = join(root, 'temp/residuals');
   const tests = readdirSync(join(root, 'test'), {recursive: true, encoding: 'utf8'})
     .filter(file => file.endsWith('.test.ts'))
-    .map(file => basename(file, '.test.ts'));
+    .map(file => file.replace(/[\\/]/g, '-').replace('.test.ts', ''));
   const files = existsSync(folder)
     ? readdirSync(folder).filter(file => tests.includes(basename(file, '.json')))
     : [];
-  if (!files.includes('laws.json')) throw new Error('nothing is measured yet: run npm test first');
+  if (!files.includes('parametrizations-laws.json'))
+    throw new Error('nothing is measured yet: run npm test first');
   return files.map(file => JSON.parse(readFileSync(join(folder, file), 'utf8')));
 }
 
