@@ -1,22 +1,19 @@
 import type {Scalar, TensorContainer, Variable} from '@tensorflow/tfjs-core';
-import {add, dispose, keep, reshape, scalar, Tensor, tidy, variableGrads} from '@tensorflow/tfjs-core';
+import {dispose, keep, reshape, scalar, Tensor, tidy, variableGrads} from '@tensorflow/tfjs-core';
 import {matrixShape} from '../targets.js';
 import {isWhole, wholeBlock} from './block.js';
 import {consumerOf, FUSED, type Fused, fusedBehind, missingGradients, opName} from './consumers.js';
 import {canTap, type TapeNode, tapeEngine, withMethods} from './engine.js';
-import {denseGradient, type Gradient} from './gradient.js';
+import {denseGradient} from './gradient.js';
 import type {Attributes, Consumer, Inputs} from './node.js';
-import {densePart, gradientOfParts, type PlacedPart} from './parts.js';
+import {densePart} from './parts.js';
+import {type CapturedHow, type OnGradient, Use} from './use.js';
 import {isClone, type View, viewsThrough} from './views.js';
 import {gathered, leadingTo, releaseDeltas} from './walk.js';
 
 export {canTap};
 
-/** How the gradient of a weight came, in words. */
-export type CapturedHow = {path: 'factored' | 'dense' | 'mixed'; why: string};
-
-/** Called once for each weight that has a gradient, while the backward pass runs or right after it. */
-export type OnGradient = (weight: Variable, gradient: Gradient, how: CapturedHow) => void;
+export type {CapturedHow, OnGradient};
 
 /**
  * Runs a loss once and hands over the gradient of each weight, as an operator where the op that consumed the weight
@@ -72,29 +69,6 @@ const ASKED = 'asked for';
 /** Key of the token in the inputs of a node. */
 const TOKEN = 'tfjs-lora/tap';
 
-/** A place where the tape reads a weight's value during the backward pass. */
-interface Slot {
-  readonly saved: Tensor[];
-  readonly at: number;
-}
-
-/** What the tape knows of one weight. */
-interface Use {
-  readonly weight: Variable;
-  readonly shape: [m: number, n: number];
-  readonly token: Scalar;
-  /** Parts of its gradient that will come, and that have come. */
-  taps: number;
-  arrived: number;
-  /** Parts that wait for the others; their tensors are kept. */
-  parts: PlacedPart[];
-  /** The ops whose part is an operator, and why others are formed by tfjs. */
-  readonly ops: Set<string>;
-  readonly dense: Set<string>;
-  /** Where the weight itself stands for a copy of it, until it is assigned another value. */
-  slots: Slot[];
-}
-
 interface WeightView extends View {
   readonly use: Use;
   /** The data the weight had, to tell whether it still has it. */
@@ -121,7 +95,7 @@ interface Tapped {
 
 class Tape {
   private readonly engine = tapeEngine();
-  private readonly uses: Use[];
+  private readonly uses: Map<Tensor, Use>;
   private readonly views = new Map<number, WeightView>();
   private readonly tapped: Tapped[] = [];
   /** Attributes of fused kernels by the tensors they were run on: their tape nodes do not carry them. */
@@ -130,20 +104,10 @@ class Tape {
 
   constructor(
     weights: readonly Variable[],
-    private readonly onGradient: OnGradient,
+    onGradient: OnGradient,
     private readonly factors: boolean,
   ) {
-    this.uses = weights.map(weight => ({
-      weight,
-      shape: matrixShape(weight.shape),
-      token: keep(scalar(0)),
-      taps: 0,
-      arrived: 0,
-      parts: [],
-      ops: new Set(),
-      dense: new Set(),
-      slots: [],
-    }));
+    this.uses = new Map(weights.map(weight => [weight, new Use(weight, this.engine, onGradient)]));
   }
 
   run(f: () => Scalar): Scalar {
@@ -158,12 +122,12 @@ class Tape {
       };
       const {grads} = this.engine.gradients(
         forward,
-        this.uses.map(({token}) => token),
+        [...this.uses.values()].map(({token}) => token),
         null,
         true,
       );
       dispose(grads as unknown as TensorContainer);
-      const missed = this.uses.find(({taps, arrived}) => arrived < taps);
+      const missed = [...this.uses.values()].find(({isIncomplete}) => isIncomplete);
       if (missed) throw new Error(`a part of the gradient of ${missed.weight.name} did not come`);
       return loss!;
     } catch (error) {
@@ -179,10 +143,7 @@ class Tape {
   }
 
   dispose(): void {
-    for (const use of this.uses) {
-      use.token.dispose();
-      this.release(use);
-    }
+    this.uses.forEach(use => use.dispose());
     dispose(this.handles);
   }
 
@@ -200,7 +161,7 @@ class Tape {
         this.note(target.state.activeTape!.at(-1)!, saved, attrs ?? {});
       },
     };
-    const watched = this.uses.reduce(
+    const watched = [...this.uses.values()].reduce(
       (run, use) => () => withMethods(use.weight, {assign: this.assigning(use)}, run),
       f,
     );
@@ -223,7 +184,7 @@ class Tape {
   }
 
   private viewOf(tensor: Tensor): WeightView | null {
-    const use = this.uses.find(({weight}) => weight === tensor);
+    const use = this.uses.get(tensor);
     if (!use) return this.views.get(tensor.id) ?? null;
     return {use, transposed: false, block: wholeBlock(use.shape), data: tensor.dataId, isCopy: false};
   }
@@ -281,7 +242,7 @@ class Tape {
       }
       copy.dispose();
     });
-    node.saved = saved.filter(tensor => !this.uses.some(({weight}) => weight === tensor));
+    node.saved = saved.filter(tensor => !this.uses.has(tensor));
   }
 
   /** Puts taps in the place of weights, where they lead to the loss, before the tape is walked. */
@@ -296,7 +257,7 @@ class Tape {
     if (isOutermost)
       state.activeTape = gathered(
         tape,
-        this.uses.map(({weight}) => weight),
+        [...this.uses.values()].map(({weight}) => weight),
       );
     due.forEach(tapped => this.tap(tapped));
     if (isOutermost) {
@@ -325,65 +286,11 @@ class Tape {
             consumer?.key === key
               ? consumer.of.part(deltas[0]!)
               : densePart(op, inputs[key]!, own[key], view);
-          return this.deliver(view.use, {...part, block: view.block});
+          return view.use.deliver({...part, block: view.block});
         },
       ]);
       return {...own, ...Object.fromEntries(parts)};
     };
-  }
-
-  /** Hands a gradient over as soon as all its parts are there; keeps this part until then. */
-  private deliver(use: Use, part: PlacedPart): Scalar {
-    use.arrived++;
-    if (use.taps === 1) {
-      use.parts.push(part);
-      this.handOver(use);
-      use.parts.length = 0;
-    } else {
-      this.hold(use, part);
-      if (use.arrived === use.taps) {
-        this.handOver(use);
-        this.release(use);
-      }
-    }
-    return scalar(0);
-  }
-
-  private hold(use: Use, part: PlacedPart): void {
-    const at = part.isDense
-      ? use.parts.findIndex(
-          ({isDense, block}) => isDense && String(Object.values(block)) === String(Object.values(part.block)),
-        )
-      : -1;
-    const before = use.parts[at];
-    if (before) {
-      use.parts[at] = {...before, tensors: [keep(add(before.tensors[0]!, part.tensors[0]!))]};
-      dispose([...before.tensors]);
-    } else {
-      // A reshape shares the data, where a clone may copy it.
-      use.parts.push({...part, tensors: part.tensors.map(tensor => keep(reshape(tensor, tensor.shape)))});
-    }
-  }
-
-  private handOver(use: Use): void {
-    const {state} = this.engine;
-    // A gradient taken inside (an automatic pullback) would end the tape that is being walked.
-    const {activeTape} = state;
-    try {
-      tidy(() => {
-        const {parts, ops, dense, weight, shape} = use;
-        const path = dense.size === 0 ? 'factored' : ops.size > 0 ? 'mixed' : 'dense';
-        const why = path === 'factored' ? [...ops].join(', ') : [...dense].join('; ');
-        this.onGradient(weight, gradientOfParts(parts, shape), {path, why});
-      });
-    } finally {
-      state.activeTape = activeTape;
-    }
-  }
-
-  private release(use: Use): void {
-    for (const {tensors} of use.parts) dispose([...tensors]);
-    use.parts.length = 0;
   }
 }
 
