@@ -171,9 +171,11 @@ export class ProjectedOptimizer extends Optimizer {
         const attachment = awaiting.get(weight);
         if (attachment) seen.set(attachment, keepNamed(attachment.observe(gradient)));
       });
-      const bad = [...seen].filter(([, sums]) => canRead() && !areAllFinite(Object.values(sums)));
-      if (bad.length > 0 && this.settings.nonFinite !== 'ignore') {
-        if (this.settings.nonFinite === 'skip') this.skips++;
+      const {nonFinite} = this.settings;
+      const isChecked = nonFinite !== 'ignore' && canRead();
+      const bad = isChecked ? [...seen].filter(([, sums]) => !areAllFinite(Object.values(sums))) : [];
+      if (bad.length > 0) {
+        if (nonFinite === 'skip') this.skips++;
         else
           throw this.unusable(
             bad.map(([{weight}]) => describe(weight)),

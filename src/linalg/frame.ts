@@ -1,4 +1,5 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
+import {dot} from './vector.js';
 
 /** A matrix on the host, in float64, by rows. */
 export type Rows = readonly Float64Array[];
@@ -61,12 +62,6 @@ export function columnsOf(tensor: Tensor2D): Float64Array[] {
 }
 
 const NONE = new Float64Array();
-
-function dot(v: Float64Array, w: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < v.length; i++) sum += v[i]! * w[i]!;
-  return sum;
-}
 
 const scaled = (v: Float64Array, by: number): Float64Array => v.map(x => x * by);
 

@@ -1,6 +1,7 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {tensor2d} from '@tensorflow/tfjs-core';
 import {Matrix} from 'ml-matrix';
+import {dot} from './vector.js';
 
 // Small dense problems are solved on the host in float64: the same numbers on every backend, and no float32 rounding
 // in what decides about directions.
@@ -52,12 +53,6 @@ export function gram(a: Matrix): Matrix {
     }
   });
   return result;
-}
-
-export function dot(v: Float64Array, w: Float64Array): number {
-  let sum = 0;
-  for (let k = 0; k < v.length; k++) sum += v[k]! * w[k]!;
-  return sum;
 }
 
 /** The matrix times a power of two that brings its largest entry near 1, and the factor that undoes it. */

@@ -1,7 +1,7 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {Matrix} from 'ml-matrix';
+import {gramOf} from './gram-basis.js';
 import {fromHost, toHost} from './host.js';
-import {hostSvd} from './svd.js';
 
 /**
  * `(A^T A + eps I)^-1`, `[r, r]`, for a thin A `[m, r]`; with eps 0 and dependent columns the pseudo-inverse.
@@ -16,15 +16,9 @@ export function inverseGram(a: Tensor2D, regularisation = 0): Tensor2D {
   if (!(regularisation >= 0)) {
     throw new RangeError(`inverseGram: regularisation must be 0 or more, not ${regularisation}`);
   }
-  const columns = a.shape[1];
-  const host = toHost(a, 'inverseGram: the matrix');
-  // Zero rows change no Gram matrix, and give a wide A all its right vectors.
-  const missing = Math.max(0, columns - host.rows);
-  const padded = new Matrix(host.rows + missing, columns).setSubMatrix(host, 0, 0);
-  const {s, v} = hostSvd(padded);
-  const inverse = s.map(value => {
-    const known = value > 1e-6 * s[0]! && value > 1e-19;
-    const total = (known ? value ** 2 : 0) + regularisation;
+  const {v, values} = gramOf(toHost(a, 'inverseGram: the matrix'));
+  const inverse = values.map(value => {
+    const total = value + regularisation;
     return total < 1e-38 ? 0 : 1 / total;
   });
   return fromHost(v.mmul(Matrix.diag(inverse)).mmul(v.transpose()));

@@ -2,7 +2,8 @@ import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {tensor2d} from '@tensorflow/tfjs-core';
 import type {Matrix} from 'ml-matrix';
 import {threefry} from '../random.js';
-import {columnsOf, dot, fromColumns, fromHost, toHost} from './host.js';
+import {columnsOf, fromColumns, fromHost, toHost} from './host.js';
+import {dot} from './vector.js';
 
 /**
  * A random `[rows, columns]` matrix with orthonormal columns (rows, when there are more columns than rows),

@@ -1,7 +1,8 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {add, concat, expandDims, matMul, mul, reshape, sub, sum, transpose} from '@tensorflow/tfjs-core';
+import {add, expandDims, matMul, mul, reshape, sub, sum, transpose} from '@tensorflow/tfjs-core';
 import {begin, expectInit, startOf} from '../init/begin.js';
 import {type HadamardInitializer, hadamardUniform} from '../init/hadamard.js';
+import {changeOfProduct} from '../low-rank.js';
 import {expectOptions} from '../options.js';
 import type {Additive, Gradient, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
@@ -96,9 +97,10 @@ function pairs(x: Tensor, y: Tensor): Tensor2D {
   return reshape(mul(expandDims(x, 2), expandDims(y, 1)), [k, r * r]);
 }
 
-/** A'B' - AB as one product of inner size 2r. */
-function difference(a: Tensor, b: Tensor, a1: Tensor, b1: Tensor): Tensor {
-  return matMul(concat([sub(a1, a), a], 1), concat([b1, sub(b1, b)], 0));
+/** A'B' - AB. */
+function difference(a: Tensor, b: Tensor, nextA: Tensor, nextB: Tensor): Tensor {
+  const {left, right} = changeOfProduct({a, b}, {a: nextA, b: nextB});
+  return matMul(left, right);
 }
 
 const mul4 = ({a1, b1, a2, b2}: Factors, s: number): Record<Key, Tensor> => ({

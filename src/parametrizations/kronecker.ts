@@ -1,7 +1,8 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {add, concat, eye, matMul, mul, reshape, sub, transpose} from '@tensorflow/tfjs-core';
+import {add, eye, matMul, mul, reshape, sub, transpose} from '@tensorflow/tfjs-core';
 import {begin, expectInit, startOf} from '../init/begin.js';
 import {type KroneckerInitializer, kroneckerUniform} from '../init/kronecker.js';
+import {changeOfProduct} from '../low-rank.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import {recipe} from '../recipe.js';
@@ -99,8 +100,8 @@ const second = ({d, d1, d2}: Named): Tensor => d ?? matMul(d1!, d2!);
 
 function difference({d, d1, d2}: Named, next: Named): Tensor {
   if (d) return sub(next['d']!, d);
-  const [left, right] = [next['d1']!, next['d2']!];
-  return matMul(concat([sub(left, d1!), d1!], 1), concat([right, sub(right, d2!)], 0));
+  const {left, right} = changeOfProduct({a: d1!, b: d2!}, {a: next['d1']!, b: next['d2']!});
+  return matMul(left, right);
 }
 
 function kron(c: Tensor, d: Tensor): Tensor2D {

@@ -1,9 +1,10 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {concat, matMul, mul, sub, transpose} from '@tensorflow/tfjs-core';
+import {matMul, mul, sub, transpose} from '@tensorflow/tfjs-core';
 import {expectInit, startOf} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
 import {beginProduct, observing} from '../init/product.js';
+import {changeOfProduct} from '../low-rank.js';
 import {expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import type {Preconditioner} from '../precondition/preconditioner.js';
@@ -56,9 +57,10 @@ export const lora = /* @__PURE__ */ recipe('lora', (options: LoraOptions = {}): 
       a: scaled(gradient.rightMul(transpose(b) as Tensor2D)),
       b: scaled(gradient.leftMul(a as Tensor2D)),
     }),
-    // A'B' - AB = (A' - A) B' + A (B' - B): one product of inner size 2r, and no digits lost to a difference.
-    lift: ({factors: {a, b}}, {factors: next}) =>
-      matMul(scaled(concat([sub(next.a, a), a], 1)), concat([next.b, sub(next.b, b)], 0)),
+    lift: ({factors}, {factors: next}) => {
+      const {left, right} = changeOfProduct(factors, next);
+      return matMul(scaled(left), right);
+    },
     refresh: (_, given) => start(given),
     tangent: ({factors: {a, b}}) => ({form: 'sum', left: a as Tensor2D, right: b as Tensor2D}),
     ...(precondition && {

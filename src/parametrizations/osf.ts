@@ -1,11 +1,12 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {concat, matMul, mul, square, sub, sum, transpose, zerosLike} from '@tensorflow/tfjs-core';
+import {matMul, mul, square, sub, sum, transpose, zerosLike} from '@tensorflow/tfjs-core';
 import {denseGradient} from '../capture/gradient.js';
 import {expectInit, startOf} from '../init/begin.js';
 import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
 import {beginProduct, observing} from '../init/product.js';
 import {topSingular} from '../linalg/range-finder.js';
+import {changeOfProduct} from '../low-rank.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
 import {splitSeed} from '../random.js';
@@ -76,8 +77,8 @@ export const osf = /* @__PURE__ */ recipe('osf', (options: OsfOptions = {}): Add
       a: mul(ofA(gradient.rightMul(transpose(ofB(b, frozen)) as Tensor2D), frozen), s),
       b: mul(ofB(gradient.leftMul(ofA(a, frozen) as Tensor2D), frozen), s),
     }),
-    lift: ({factors: {a, b}, frozen}, {factors: next}) => {
-      const [left, right] = [concat([sub(next.a, a), a], 1), concat([next.b, sub(next.b, b)], 0)];
+    lift: ({factors, frozen}, {factors: next}) => {
+      const {left, right} = changeOfProduct(factors, next);
       return matMul(mul(ofA(left, frozen), s), ofB(right, frozen));
     },
     refresh: (_, given) => start(given),
