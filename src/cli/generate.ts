@@ -2,7 +2,7 @@
 import {existsSync, readFileSync, statSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
-import {mergeAdapterBytes} from '../adapter/adapter.js';
+import {mergeAdapterBytes} from '../adapter/bytes.js';
 // Makes the parametrizations known that adapters name.
 import '../index.js';
 import {readArguments} from './arguments.js';

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {encodeAdapter, mergeAdapterBytes} from '../../src/adapter/adapter.js';
+import {encodeAdapter, mergeAdapterBytes} from '../../src/adapter/bytes.js';
 import {decodeSafetensors, encodeSafetensors} from '../../src/adapter/safetensors.js';
 import {every, lora, normal, projected, symmetric} from '../../src/index.js';
 

@@ -1,7 +1,7 @@
 /** What of a training is written down: an adapter or, where there is none, the whole model. */
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
-import {encodeAdapter} from '../../adapter/adapter.js';
+import {encodeAdapter} from '../../adapter/bytes.js';
 import type {ProjectedOptimizer} from '../../index.js';
 import {mergedFolder, runFiles, saveModel, writeFiles} from '../files.js';
 

@@ -4,7 +4,7 @@ import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import * as tf from '@tensorflow/tfjs';
 import {afterAll, beforeAll, describe, expect, test} from 'vitest';
-import {mergeAdapterBytes} from '../../../src/adapter/adapter.js';
+import {mergeAdapterBytes} from '../../../src/adapter/bytes.js';
 import {keepWhatWasLearned} from '../../../src/cli/adapt/keep.js';
 import {distance} from '../../../src/cli/adapt/method-names.js';
 import {comparedByDefault, methods} from '../../../src/cli/adapt/methods.js';

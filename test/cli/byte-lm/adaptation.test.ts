@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {encodeAdapter, mergeAdapterBytes} from '../../../src/adapter/adapter.js';
+import {encodeAdapter, mergeAdapterBytes} from '../../../src/adapter/bytes.js';
 import {chooseBackend} from '../../../src/cli/backend.js';
 import {adaptation} from '../../../src/cli/byte-lm/adaptation.js';
 import {byteTransformer, trainableVariables} from '../../../src/cli/byte-lm/model.js';
