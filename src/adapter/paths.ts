@@ -40,7 +40,8 @@ export function namedWeights(of: WeightsOf): Map<string, Variable> {
     }
   };
   if (isModel(of)) walk(of, '');
-  else if (Array.isArray(of)) for (const variable of of as Variable[]) add(plainName(variable.name), variable);
+  else if (Array.isArray(of))
+    for (const variable of of as Variable[]) add(plainName(variable.name), variable);
   else for (const [path, variable] of Object.entries(of as Record<string, Variable>)) add(path, variable);
   for (const [path, variable] of named) {
     if (variable instanceof VariableClass) continue;
