@@ -1,21 +1,35 @@
 /** Which tfjs backend a command runs on. */
+import {execFile} from 'node:child_process';
+import {promisify} from 'node:util';
 import * as tf from '@tensorflow/tfjs';
 import {installWasmKernels} from '../wasm/install.js';
 import {UsageError} from './usage-error.js';
+import {type Graphics, openWebgpu} from './webgpu.js';
 
 /** A backend that can be asked for: the package that brings it and the name it has in tfjs. */
-interface Candidate {
-  name: string;
-  module?: string;
-  registered: string;
+export interface Candidate {
+  readonly name: string;
+  readonly module?: string;
+  readonly registered: string;
   /** Finds its version in what its package exports. */
-  version: (module: Record<string, unknown>) => unknown;
+  readonly version: (module: Record<string, unknown>) => unknown;
+  /** What has to be there before its package is imported; why it is not taken unasked, if so. */
+  readonly prepare?: (isAsked: boolean) => Promise<Missing | undefined>;
 }
+
+/** Why a backend is not taken. */
+interface Missing {
+  readonly state: 'not installed' | 'does not start' | 'only when asked';
+  readonly why: string;
+}
+
+/** What became of an attempt to start a backend. */
+export type Attempt = {readonly state: 'works'; readonly version: string} | Missing;
 
 const nodeVersion = ({version}: Record<string, unknown>) => (version as Record<string, string>)['tfjs-node'];
 
 /** Fastest first. The two native ones are untested. */
-const candidates: Candidate[] = [
+export const candidates: readonly Candidate[] = [
   {
     name: 'tensorflow-gpu',
     module: '@tensorflow/tfjs-node-gpu',
@@ -23,6 +37,13 @@ const candidates: Candidate[] = [
     version: nodeVersion,
   },
   {name: 'tensorflow', module: '@tensorflow/tfjs-node', registered: 'tensorflow', version: nodeVersion},
+  {
+    name: 'webgpu',
+    module: '@tensorflow/tfjs-backend-webgpu',
+    registered: 'webgpu',
+    version: module => module['version_webgpu'] ?? tf.version.tfjs,
+    prepare: prepareWebgpu,
+  },
   {
     name: 'wasm',
     module: '@tensorflow/tfjs-backend-wasm',
@@ -32,14 +53,53 @@ const candidates: Candidate[] = [
   {name: 'cpu', registered: 'cpu', version: () => tf.version['tfjs-backend-cpu']},
 ];
 
-/** Makes a backend the current one and gives its version; undefined if it is not installed or does not start. */
-async function start({module, registered, version}: Candidate): Promise<string | undefined> {
+async function prepareWebgpu(isAsked: boolean): Promise<Missing | undefined> {
+  // Dawn writes its complaints to the terminal, past Node: the first look is taken in another process.
+  const seen = await lookForGraphics();
+  if (seen === 'not installed') return {state: seen, why: 'npm install webgpu'};
+  if (seen === null) return {state: 'does not start', why: 'there is no graphics adapter'};
+  if (seen.isSoftware && !isAsked) {
+    return {state: 'only when asked', why: `its adapter is software (${seen.name}), not a graphics card`};
+  }
+  await openWebgpu();
+  return undefined;
+}
+
+async function lookForGraphics(): Promise<Graphics | null | 'not installed'> {
   try {
-    const exported = module === undefined ? {} : ((await import(module)) as Record<string, unknown>);
-    if (!(await tf.setBackend(registered)) || tf.getBackend() !== registered) return undefined;
-    return String(version(exported) ?? 'unknown');
+    import.meta.resolve('webgpu');
   } catch {
-    return undefined;
+    return 'not installed';
+  }
+  const script = `import {openWebgpu} from ${JSON.stringify(new URL('webgpu.js', import.meta.url).href)};
+    process.stdout.write(JSON.stringify((await openWebgpu()) ?? null)); process.exit(0);`;
+  try {
+    const args = ['--input-type=module', '--eval', script];
+    const {stdout} = await promisify(execFile)(process.execPath, args, {timeout: 20_000});
+    return JSON.parse(stdout) as Graphics | null;
+  } catch {
+    return null;
+  }
+}
+
+/** Makes a backend the current one, or says why not. */
+export async function start(candidate: Candidate, isAsked: boolean): Promise<Attempt> {
+  const {module, registered, version, prepare} = candidate;
+  try {
+    const missing = await prepare?.(isAsked);
+    if (missing) return missing;
+    const exported = module === undefined ? {} : ((await import(module)) as Record<string, unknown>);
+    if (!(await tf.setBackend(registered)) || tf.getBackend() !== registered) {
+      return {state: 'does not start', why: 'tfjs refuses it'};
+    }
+    return {state: 'works', version: String(version(exported) ?? 'unknown')};
+  } catch (error) {
+    const {message} = error as Error;
+    // Node's words, and a bundler's.
+    const isAbsent = /cannot find (package|module)|could not resolve/i.test(message);
+    if (isAbsent && module !== undefined && message.includes(module))
+      return {state: 'not installed', why: `npm install ${module}`};
+    return {state: 'does not start', why: message.split('\n')[0]!};
   }
 }
 
@@ -68,19 +128,36 @@ export async function chooseBackend(asked?: string): Promise<Backend> {
     const names = candidates.map(({name}) => name).join(', ');
     throw new UsageError(`unknown backend "${asked}": --backend takes ${names}`);
   }
+  const passed: {name: string; attempt: Missing}[] = [];
   for (const candidate of choice) {
-    const version = await start(candidate);
-    if (version === undefined) continue;
+    const attempt = await start(candidate, asked !== undefined);
+    if (attempt.state !== 'works') {
+      passed.push({name: candidate.name, attempt});
+      continue;
+    }
     if (candidate.name === 'wasm') installWasmKernels();
-    const note =
-      asked === undefined
-        ? `${candidate.name}: the fastest backend installed`
-        : `${candidate.name}: as asked`;
     const slow = candidate.name === 'cpu';
-    return {name: candidate.name, version, note, advice: slow ? cpuAdvice : undefined};
+    return {
+      name: candidate.name,
+      version: attempt.version,
+      note: asked === undefined ? `${candidate.name}: ${reasonFor(passed)}` : `${candidate.name}: as asked`,
+      advice: slow ? cpuAdvice : undefined,
+    };
   }
   const working: string[] = [];
   for (const candidate of candidates)
-    if ((await start(candidate)) !== undefined) working.push(candidate.name);
-  throw new UsageError(`the backend ${asked} is not installed; there is ${working.join(', ')}`);
+    if ((await start(candidate, true)).state === 'works') working.push(candidate.name);
+  const {attempt} = passed[0]!;
+  const what = attempt.state === 'not installed' ? 'is not installed' : `${attempt.state} (${attempt.why})`;
+  throw new UsageError(`the backend ${asked} ${what}; there is ${working.join(', ')}`);
+}
+
+/** What was found and what was not, in a line. */
+function reasonFor(passed: readonly {name: string; attempt: Missing}[]): string {
+  const by = (state: Missing['state']) =>
+    passed.filter(({attempt}) => attempt.state === state).map(({name}) => name);
+  const parts = (['not installed', 'does not start', 'only when asked'] as const)
+    .filter(state => by(state).length > 0)
+    .map(state => `${by(state).join(', ')} ${state}`);
+  return parts.length === 0 ? 'the fastest there is' : `the fastest here (${parts.join('; ')})`;
 }

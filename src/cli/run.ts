@@ -8,6 +8,7 @@ const help = `Usage: tfjs-lora <command> [options]
   adapt        adapt a small language model to a text through LoRA
   generate     write text with that model, adapted or not
   pretrain     make that model again
+  doctor       which backends run here, what would be faster, known traps
 
   -v, --version    print the version
   -h, --help       print this; \`tfjs-lora <command> --help\` explains a command
@@ -25,6 +26,7 @@ type Command = (args: string[]) => Promise<number | void>;
 const commands: Record<string, () => Promise<Command>> = {
   adapt: async () => (await import('./adapt.js')).adapt,
   generate: async () => (await import('./generate.js')).generateText,
+  doctor: async () => (await import('./doctor.js')).doctor,
   pretrain: async () => (await import('./byte-lm/pretrain.js')).pretrain,
 };
 

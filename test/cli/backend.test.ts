@@ -4,8 +4,9 @@ import {chooseBackend} from '../../src/cli/backend.js';
 
 test('the fastest installed backend is taken', async () => {
   const {name, note} = await chooseBackend();
-  expect(['tensorflow-gpu', 'tensorflow', 'wasm']).toContain(name);
-  expect(note).toContain(name);
+  expect(['tensorflow-gpu', 'tensorflow', 'webgpu', 'wasm']).toContain(name);
+  expect(note).toContain(`${name}: the fastest`);
+  if (name === 'wasm') expect(note).toMatch(/tensorflow-gpu, tensorflow not installed/);
 });
 
 test('a backend can be asked for', async () => {
