@@ -1,6 +1,6 @@
 import type {io} from '@tensorflow/tfjs-core';
 import type {Adapter, HostTensor} from './adapter.js';
-import {isRecord, own, quote} from './json.js';
+import {isRecord, own, quote} from './untrusted.js';
 import {fromParts, isShape, type Parts, toParts} from './parts.js';
 
 const FORMAT = 'tfjs-lora';

@@ -5,7 +5,7 @@ import type {Gradient, Parametrization} from '../parametrization.js';
 import {matrixShape} from '../targets.js';
 import {mapValues, tidied} from '../tensors.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
-import {firstLine} from './json.js';
+import {firstLine} from './untrusted.js';
 
 /** Up to here a weight is made for trial, up to there only its factors' gradients are. */
 const SMALL = 2 ** 16;

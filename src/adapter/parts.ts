@@ -2,7 +2,7 @@ import type {Parametrization} from '../parametrization.js';
 import {fromJson, recipeOf, toJson} from '../recipe.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
-import {firstLine, isRecord, own, parseJson, quote} from './json.js';
+import {firstLine, isRecord, own, parseJson, quote} from './untrusted.js';
 
 /**
  * An adapter as files hold it, whichever kind: named tensors and a few strings.

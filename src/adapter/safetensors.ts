@@ -1,16 +1,16 @@
 /**
  * The safetensors layout: eight bytes with the length of the header (u64, little-endian), the header as JSON padded
- * with spaces, then the data. F32 and I32.
+ * with spaces, then the data. Float32 only, which is what tfjs trains in.
  * Format: huggingface/safetensors, README, "Format".
  */
 
 export interface Float32Entry {
   readonly shape: readonly number[];
-  readonly values: Float32Array | Int32Array;
+  readonly values: Float32Array;
 }
 
 export interface SafetensorsFile {
-  readonly tensors: ReadonlyMap<string, Float32Entry & {readonly dtype?: string}>;
+  readonly tensors: ReadonlyMap<string, Float32Entry>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -20,8 +20,7 @@ export function encodeSafetensors({tensors, metadata}: SafetensorsFile): Uint8Ar
   const header: Record<string, unknown> = {__metadata__: metadata};
   let end = 0;
   for (const [name, {shape, values}] of tensors) {
-    const dtype = values instanceof Int32Array ? 'I32' : 'F32';
-    header[name] = {dtype, shape, data_offsets: [end, (end += values.byteLength)]};
+    header[name] = {dtype: 'F32', shape, data_offsets: [end, (end += values.byteLength)]};
   }
   const text = new TextEncoder().encode(JSON.stringify(header));
   const start = 8 + Math.ceil(text.length / 8) * 8;
@@ -32,8 +31,7 @@ export function encodeSafetensors({tensors, metadata}: SafetensorsFile): Uint8Ar
   let offset = start;
   for (const {values} of tensors.values()) {
     for (const value of values) {
-      if (values instanceof Int32Array) view.setInt32(offset, value, true);
-      else view.setFloat32(offset, value, true);
+      view.setFloat32(offset, value, true);
       offset += 4;
     }
   }
@@ -53,7 +51,7 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile {
   }
   const header = parseHeader(bytes.subarray(8, 8 + length), fail);
   const data = bytes.length - 8 - length;
-  const tensors = new Map<string, Float32Entry & {dtype: string}>();
+  const tensors = new Map<string, Float32Entry>();
   let metadata: Record<string, string> = {};
   let expected = 0;
   const entries = [...header].filter(([name]) => name !== '__metadata__');
@@ -63,19 +61,15 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile {
     .sort(byOffset)) {
     const {
       shape,
-      dtype,
       offsets: [from, to],
     } = entry;
     const size = shape.reduce((product, axis) => product * axis, 1);
     if (from !== expected) fail(`'${name}' starts at ${from} where ${expected} is next`);
     if (to - from !== 4 * size) fail(`'${name}' has ${to - from} bytes for the shape [${shape}]`);
     if (to > data) fail(`'${name}' ends at ${to}, behind the ${data} bytes of data`);
-    const values = dtype === 'I32' ? new Int32Array(size) : new Float32Array(size);
-    for (let i = 0; i < size; i++) {
-      const at = 8 + length + from + 4 * i;
-      values[i] = dtype === 'I32' ? view.getInt32(at, true) : view.getFloat32(at, true);
-    }
-    tensors.set(name, {shape, dtype, values});
+    const values = new Float32Array(size);
+    for (let i = 0; i < size; i++) values[i] = view.getFloat32(8 + length + from + 4 * i, true);
+    tensors.set(name, {shape, values});
     expected = to;
   }
   if (expected !== data) fail(`${data - expected} bytes belong to no tensor`);
@@ -83,7 +77,7 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile {
 }
 
 type Fail = (reason: string) => never;
-type RawEntry = {dtype: string; shape: number[]; offsets: [number, number]};
+type RawEntry = {shape: number[]; offsets: [number, number]};
 
 function parseHeader(text: Uint8Array, fail: Fail): Map<string, unknown> {
   let json: unknown;
@@ -106,14 +100,14 @@ function readMetadata(raw: unknown, fail: Fail): Record<string, string> {
 
 function readEntry(name: string, raw: unknown, fail: Fail): RawEntry {
   const {dtype, shape, data_offsets: offsets} = (raw ?? {}) as Record<string, unknown>;
-  if (dtype !== 'F32' && dtype !== 'I32') fail(`'${name}' is ${String(dtype)}; only F32 and I32 are read`);
+  if (dtype !== 'F32') fail(`'${name}' is ${String(dtype)}; only F32 is read`);
   const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
   if (!Array.isArray(shape) || !shape.every(isCount))
     fail(`'${name}' has the shape ${JSON.stringify(shape)}`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
     fail(`'${name}' has the offsets ${JSON.stringify(offsets)}`);
   }
-  return {dtype: dtype as string, shape: shape as number[], offsets: offsets as [number, number]};
+  return {shape: shape as number[], offsets: offsets as [number, number]};
 }
 
 const byOffset = (a: readonly [string, RawEntry], b: readonly [string, RawEntry]) =>

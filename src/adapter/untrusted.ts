@@ -1,3 +1,5 @@
+import {parseStrictJson} from './json.js';
+
 /** Deeper than any adapter's own JSON, and far from what a recursion can bear. */
 const MAX_DEPTH = 32;
 
@@ -6,51 +8,11 @@ const MAX_DEPTH = 32;
  * key twice (readers would disagree on which counts), or it is nested more than 32 deep.
  */
 export function parseJson(text: string, what: string): unknown {
-  expectPlain(text, what);
   try {
+    parseStrictJson(text, MAX_DEPTH);
     return JSON.parse(text) as unknown;
-  } catch {
-    throw new Error(`${what} is no JSON`);
-  }
-}
-
-/** One pass over the text, before anything is made of it. */
-function expectPlain(text: string, what: string): void {
-  /** For every bracket that is open the keys so far; null in a list. */
-  const open: (Set<string> | null)[] = [];
-  for (let i = 0; i < text.length; i++) {
-    const character = text[i]!;
-    if (character === '{' || character === '[') {
-      open.push(character === '{' ? new Set() : null);
-      if (open.length > MAX_DEPTH) throw new Error(`${what} is nested more than ${MAX_DEPTH} deep`);
-    } else if (character === '}' || character === ']') {
-      open.pop();
-    } else if (character === '"') {
-      const end = endOfString(text, i);
-      const keys = open.at(-1);
-      if (keys && /^\s*:/.test(text.slice(end, end + 8))) {
-        const key = unescaped(text.slice(i, end));
-        if (keys.has(key)) throw new Error(`${what} has the key ${quote(key)} twice`);
-        keys.add(key);
-      }
-      i = end - 1;
-    }
-  }
-}
-
-/** Where the string that begins at `start` is over. */
-function endOfString(text: string, start: number): number {
-  let i = start + 1;
-  while (i < text.length && text[i] !== '"') i += text[i] === '\\' ? 2 : 1;
-  return i + 1;
-}
-
-function unescaped(literal: string): string {
-  try {
-    return String(JSON.parse(literal));
-  } catch {
-    // Not a JSON string: what is to come is refused as a whole.
-    return literal;
+  } catch (error) {
+    throw new Error(`${what} is no JSON: ${firstLine((error as Error).message)}`);
   }
 }
 
