@@ -5,6 +5,7 @@ import type {Adapter, AdapterWeight} from './adapter.js';
 import {type BaseCheck, bind, type Bound, expectBase, strange} from './bind.js';
 import {baseFrom, isRemovable, withShares} from './effect.js';
 import {namedWeights, type WeightsOf} from './paths.js';
+import {isGone} from '../tensors.js';
 
 export interface MergeOptions {
   /** How much of the change: `W0 + scale (Phi - W0)`. Default 1, which is W as it was trained. */
@@ -142,52 +143,46 @@ interface Plan {
 }
 
 function planFor({entry, variable, path}: Bound, scale: number): Plan {
-  const records = currentRecords(variable);
-  const index = records.findLastIndex(record => isSame(record.entry, entry));
-  const record = records[index];
-  const others = records.slice(index + 1);
-  if (record?.base && others.length === 0) {
-    return {isCertain: true, compute: () => record.base!.clone(), done: () => remove(variable, record)};
-  }
-  if (!isRemovable(entry)) {
-    const why = entry.parametrization
-      ? `the change of ${entry.parametrization.name} depends on the base`
-      : 'it was trained as it is, so the adapter has W and not the change';
-    const fix =
-      others.length > 0
-        ? 'unmerge first what was merged after it'
-        : 'merge with keepBase: true, or load the model again';
-    const problem =
-      others.length > 0
-        ? 'another adapter was merged on top'
-        : record
-          ? 'the base was not kept'
-          : 'this program has not kept its base';
-    throw new Error(
-      `${path} cannot be freed of the adapter: ${why}, and ${problem}. Nothing was changed; ${fix}`,
-    );
-  }
-  return {
-    isCertain: record !== undefined,
-    compute: weight => baseFrom(weight, entry, record?.scale ?? scale),
-    done: () => {
-      // Bases that were kept later have this adapter in them.
-      others.forEach(dropBase);
-      const known = record ?? recordsOf(variable).findLast(one => isSame(one.entry, entry));
-      if (known) remove(variable, known);
-    },
+  const all = recordsOf(variable);
+  const isCurrent = currentRecords(variable).length > 0;
+  const index = all.findLastIndex(one => isSame(one.entry, entry));
+  const record = all[index];
+  const later = all.slice(index + 1);
+  const done = () => {
+    // Bases that were kept later have this adapter in them.
+    later.forEach(dropBase);
+    if (record) remove(variable, record, isCurrent);
   };
+  const isCertain = isCurrent && record !== undefined;
+  if (isCertain && record.base && later.length === 0) {
+    return {isCertain, compute: () => record.base!.clone(), done};
+  }
+  if (isRemovable(entry)) {
+    return {isCertain, compute: weight => baseFrom(weight, entry, record?.scale ?? scale), done};
+  }
+  const why = entry.parametrization
+    ? `the change of ${entry.parametrization.name} depends on the base`
+    : 'it was trained as it is, so the adapter has W and not the change';
+  const [problem, fix] = !record
+    ? ['this program has not merged it', 'load the model without it']
+    : !isCurrent
+      ? ['it was changed since by something else', 'load the model without it']
+      : later.length > 0
+        ? ['another adapter was merged on top', 'take that off first']
+        : ['the base was not kept', 'merge with keepBase: true, or load the model without it'];
+  throw new Error(
+    `${path} cannot be freed of the adapter: ${why}, and ${problem}. Nothing was changed: ${fix}`,
+  );
 }
 
-/** Takes a record out, and tells the one on top which data the weight has now. */
-function remove(variable: Variable, record: Merged): void {
+/** Takes a record out, and tells the one on top which data the weight has now, where it knew before. */
+function remove(variable: Variable, record: Merged, isCurrent: boolean): void {
   const records = recordsOf(variable);
-  const index = records.indexOf(record);
   const rest = records.filter(one => one !== record);
   dropBase(record);
   const top = rest.at(-1);
-  // Below a weight that moved, nothing is certain.
-  if (top && (index < rest.length || top.after === record.before)) top.after = variable.dataId;
+  const wasOnTop = records.at(-1) === record;
+  if (top && isCurrent && (!wasOnTop || top.after === record.before)) top.after = variable.dataId;
   if (rest.length > 0) merged.set(variable, rest);
   else merged.delete(variable);
 }
@@ -218,8 +213,8 @@ async function expectMerged(
       const how = await strange({...one, base: rest});
       if (how === null) continue;
       throw new Error(
-        `the model does not have this adapter merged into it, or was trained on since: ${one.path} without it has ${how}, ` +
-          "there being the base. Nothing was changed; base: 'ignore' takes it off all the same",
+        `the model does not have this adapter merged into it, or was trained on since: without it ${one.path} has ${how}, ` +
+          "'there' being where the adapter was trained. Nothing was changed; base: 'ignore' takes it off all the same",
       );
     } finally {
       rest.dispose();
@@ -238,7 +233,7 @@ async function whileUnchanged(
     const commit = await work(weights);
     try {
       bound.forEach(({variable, path}, i) => {
-        if (variable.isDisposed) throw new Error(`${path} was disposed before the adapter was ${what}`);
+        if (isGone(variable)) throw new Error(`${path} was disposed before the adapter was ${what}`);
         if (variable.dataId === weights[i]!.dataId) return;
         throw new Error(
           `${path} was changed by something else before the adapter was ${what}. Nothing else was changed: do not ` +
