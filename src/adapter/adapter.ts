@@ -3,7 +3,6 @@ import type {Parametrization} from '../parametrization.js';
 /** Numbers outside tfjs: nothing to dispose, the same on every backend. Row-major. */
 export interface HostTensor {
   readonly shape: readonly number[];
-  /** Whole numbers, such as seeds, as an Int32Array: a float32 holds no 32 bits. All else is float32. */
   readonly values: Float32Array | Int32Array;
 }
 
