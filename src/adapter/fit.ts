@@ -5,7 +5,7 @@ import type {Gradient, Parametrization} from '../parametrization.js';
 import {matrixShape} from '../targets.js';
 import {mapValues, tidied} from '../tensors.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
-import {firstLine} from './untrusted.js';
+import {oneLine} from './untrusted.js';
 
 /** Up to here a weight is made for trial, up to there only its factors' gradients are. */
 const SMALL = 2 ** 16;
@@ -68,7 +68,7 @@ function expectSeed(
     fail(`its frozen part 'seed' is [${seed.shape}] where one number is needed`);
   if (shape && (shape.values.length !== 2 || String(shape.values) !== String([m, n]))) {
     fail(
-      `its frozen part 'shape' says [${firstLine(String(shape!.values.slice(0, 8)))}], and as a matrix it is [${m}, ${n}]`,
+      `its frozen part 'shape' says [${oneLine(String(shape!.values.slice(0, 8)))}], and as a matrix it is [${m}, ${n}]`,
     );
   }
 }
@@ -79,7 +79,7 @@ function attempt<T>(compute: () => T, misfit: (reason: string) => never): T {
   } catch (error) {
     // What JavaScript says where a factor is missing helps nobody.
     return misfit(
-      error instanceof TypeError || !(error instanceof Error) ? '' : `: ${firstLine(error.message)}`,
+      error instanceof TypeError || !(error instanceof Error) ? '' : `: ${oneLine(error.message)}`,
     );
   }
 }

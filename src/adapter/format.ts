@@ -1,6 +1,7 @@
 import type {Adapter} from './adapter.js';
-import {fromParts, toParts} from './parts.js';
+import {fromParts, type Parts, toParts} from './parts.js';
 import {decodeSafetensors, encodeSafetensors} from './safetensors.js';
+import {oneLine} from './untrusted.js';
 
 /**
  * An adapter as one safetensors file, the native format: see `Parts` for what it holds. Equal adapters give equal bytes.
@@ -19,5 +20,15 @@ export function encodeAdapter(adapter: Adapter): Uint8Array {
  * @throws One line that says what is wrong, with which weight, in which part of the file.
  */
 export function decodeAdapter(bytes: Uint8Array): Adapter {
-  return fromParts(decodeSafetensors(bytes));
+  return fromParts(opened(bytes));
+}
+
+function opened(bytes: Uint8Array): Parts {
+  if (!(bytes instanceof Uint8Array)) throw new TypeError('decodeAdapter: the bytes must be a Uint8Array');
+  try {
+    return decodeSafetensors(bytes);
+  } catch (error) {
+    // Names of the file stand in it as they are, however many lines they have.
+    throw new Error(oneLine((error as Error).message), {cause: error});
+  }
 }

@@ -2,7 +2,7 @@ import type {Parametrization} from '../parametrization.js';
 import {fromJson, recipeOf, toJson} from '../recipe.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
-import {firstLine, isRecord, own, parseJson, quote} from './untrusted.js';
+import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
 
 /**
  * An adapter as files hold it, whichever kind: named tensors and a few strings.
@@ -233,7 +233,7 @@ export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return 'it failed';
   const isAccident =
     error instanceof TypeError && /undefined|null|not a function|not iterable/.test(error.message);
-  return isAccident ? 'its options are not of the kinds it takes' : firstLine(error.message);
+  return isAccident ? 'its options are not of the kinds it takes' : oneLine(error.message);
 }
 
 function readPrint(value: unknown, fail: Fail): WeightPrint | null {

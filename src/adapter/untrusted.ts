@@ -12,7 +12,7 @@ export function parseJson(text: string, what: string): unknown {
     parseStrictJson(text, MAX_DEPTH);
     return JSON.parse(text) as unknown;
   } catch (error) {
-    throw new Error(`${what} is no JSON: ${firstLine((error as Error).message)}`);
+    throw new Error(`${what} is no JSON: ${oneLine((error as Error).message)}`);
   }
 }
 
@@ -24,13 +24,10 @@ export function quote(name: string): string {
   );
 }
 
-/** Somebody else's message as part of one of ours: its first line, cut to 200 characters. */
-export function firstLine(message: string): string {
-  const line = message
-    .trim()
-    .split(/[\r\n\u2028\u2029]/)[0]!
-    .replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
-  return line.length > 200 ? `${line.slice(0, 199)}…` : line;
+/** Somebody else's message in one line, cut to 300 characters. */
+export function oneLine(message: string): string {
+  const line = message.trim().replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ');
+  return line.length > 300 ? `${line.slice(0, 299)}…` : line;
 }
 
 /** A plain object: what `{…}` in JSON becomes. */

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import type {Adapter, AdapterWeight, HostTensor} from '../../src/adapter/adapter.js';
+import {printOf} from '../../src/adapter/print.js';
 import type {Parametrization} from '../../src/index.js';
 import {mapValues, tidied} from '../../src/tensors.js';
 import {type Shape, situation} from '../parametrizations/exercise.js';
@@ -21,7 +22,7 @@ export function weightOf(p: Parametrization, shape: Shape, path: string, seed = 
       parametrization: p,
       factors: mapValues(state.factors, hostOf),
       frozen: mapValues(state.frozen, hostOf),
-      base: {norm: 1.5, products: [0.1, -2, 1e-7, 3]},
+      base: printOf(state.base.dataSync()),
     };
   });
 }
