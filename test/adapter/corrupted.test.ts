@@ -361,6 +361,16 @@ const kindOf = (message: string) =>
     .replace(/-?\d[\d.e+]*/g, '0')
     .slice(0, 60);
 
+function timeOf(bytes: Uint8Array): number {
+  const start = performance.now();
+  try {
+    decodeAdapter(bytes);
+  } catch {
+    // Its words are looked at elsewhere.
+  }
+  return performance.now() - start;
+}
+
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 const memory = () => {
@@ -406,7 +416,9 @@ test('ten thousand damaged files end in an error that helps, or in an adapter', 
     } catch (error) {
       thrown = error;
     }
-    const took = performance.now() - start;
+    let took = performance.now() - start;
+    // A busy machine is slow once; a file that takes long does so each time.
+    for (let again = 0; again < 2 && took > 250; again++) took = Math.min(took, timeOf(bytes));
     if (took > slowest) [slowest, slowestAt] = [took, `${damage}, case ${i}`];
     if (adapter) counts.read++;
     if (isUsed) {
