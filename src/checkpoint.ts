@@ -34,6 +34,8 @@ export interface Checkpoint {
   steps: number;
   /** Gradients taken since the last step, when several are accumulated. */
   pending: number;
+  /** Steps passed over because of a gradient that was not finite. */
+  skips: number;
   weights: readonly SavedWeight[];
   inners: readonly (InnerState | null)[];
 }
@@ -81,10 +83,11 @@ export class Header {
 const PREFIX = 'tfjs-lora';
 
 /** Live tensors under names of their own, `iter` first as tfjs does it. */
-export function pack({steps, pending, weights, inners}: Checkpoint, header: Header): NamedTensors {
+export function pack({steps, pending, skips, weights, inners}: Checkpoint, header: Header): NamedTensors {
   const [iter, layout] = header.write(steps, {
     version: 1,
     pending,
+    skips,
     weights: weights.map(({tensors: _, ...saved}) => saved),
     inners: inners.map(inner => (inner ? {iterations: inner.iterations} : null)),
   });
@@ -118,6 +121,7 @@ export async function unpack(list: NamedTensors): Promise<Checkpoint> {
   const layout = JSON.parse(Array.from(await codes.data(), c => String.fromCharCode(c)).join('')) as {
     version: number;
     pending: number;
+    skips?: number;
     weights: Omit<SavedWeight, 'tensors'>[];
     inners: ({iterations: number} | null)[];
   };
@@ -133,6 +137,7 @@ export async function unpack(list: NamedTensors): Promise<Checkpoint> {
   return {
     steps,
     pending: layout.pending,
+    skips: layout.skips ?? 0,
     weights: layout.weights.map((saved, i) => ({...saved, tensors: under(`${PREFIX}/weight/${i}`)})),
     inners: layout.inners.map(
       (inner, i) =>
@@ -143,6 +148,41 @@ export async function unpack(list: NamedTensors): Promise<Checkpoint> {
         },
     ),
   };
+}
+
+/**
+ * Throws when the parts of a checkpoint do not belong together, as those of a file that was tampered with: every moment
+ * is as large as the factor at its position.
+ */
+export function expectSound({steps, pending, weights, inners}: Checkpoint): void {
+  for (const [name, count] of Object.entries({steps, pending})) {
+    if (!Number.isSafeInteger(count) || count < 0) throw new Error(`the saved state has ${count} ${name}`);
+  }
+  const shapes = weights.flatMap(({gone, parametrization, factors, shape, tensors}) =>
+    factors.map(factor => {
+      if (gone) return null;
+      return parametrization ? tensors[`factors/${factor}`]?.shape : shape;
+    }),
+  );
+  inners.forEach((inner, i) => {
+    for (const [key, slot] of Object.entries(inner?.slots ?? {})) {
+      const position = Number(key.split('/')[1]);
+      const shape = shapes[inners.length === 1 ? position : i];
+      if (shape && String(shape) === String(slot.shape)) continue;
+      throw new Error(`the saved state has a moment ${key} of [${slot.shape}], which is of no factor`);
+    }
+  });
+  for (const {weight, tensors} of weights) {
+    for (const [key, tensor] of Object.entries(tensors)) {
+      const [section, name] = key.split('/') as [string, string];
+      const factor = tensors[`factors/${name}`];
+      if (!['sums', 'start'].includes(section) || !factor || String(factor.shape) === String(tensor.shape))
+        continue;
+      throw new Error(
+        `the saved state of ${weight} has ${key} of [${tensor.shape}] for a factor of [${factor.shape}]`,
+      );
+    }
+  }
 }
 
 /**

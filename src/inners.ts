@@ -21,6 +21,8 @@ export class Inners {
   private readonly of = new Map<Variable, {inner: Inner; where: Where}>();
   /** Saved states of inner optimizers that are not made yet, by position. */
   private readonly saved: InnerState[] = [];
+  /** What inner optimizers were when they were saved, for the learning rates of those that are not made yet. */
+  private readonly adopted = new Map<string, Required<Where> & InnerConfig>();
 
   constructor(private readonly source: InnerSource) {
     if (typeof source !== 'function') this.shared = new Inner(source);
@@ -41,6 +43,9 @@ export class Inners {
     inner.add(parameter);
     this.each[position] = inner;
     this.of.set(parameter, {inner, where});
+    const adopted = this.adopted.get(placeOf(where));
+    const rate = adopted && rateIn(adopted);
+    if (rate !== undefined) inner.learningRate = rate;
     const saved = this.saved[position];
     if (!saved) return;
     inner.restore(saved);
@@ -68,6 +73,38 @@ export class Inners {
   /** Throws when `restore` would, with nothing changed. */
   expect(states: readonly (InnerState | null)[]): void {
     if (this.shared && states[0]) this.shared.expect(states[0]);
+  }
+
+  /** Throws when an inner optimizer that is made for one of these places could not take over its state. */
+  expectEach(
+    states: readonly (InnerState | null)[],
+    places: readonly Required<Where>[],
+    saved: InnersConfig,
+  ): void {
+    this.expect(states);
+    if (this.shared) return;
+    places.forEach((where, i) => {
+      const state = states[i];
+      if (!state) return;
+      const inner = new Inner((this.source as Exclude<InnerSource, Optimizer>)(where));
+      try {
+        const then = 'each' in saved ? saved.each.find(each => placeOf(each) === placeOf(where)) : undefined;
+        if (then) expectSameInner(`inner(${placeOf(where)})`, then, inner.config);
+        inner.expect(state);
+      } finally {
+        inner.dispose();
+      }
+    });
+  }
+
+  /** Takes over the learning rates that were saved: at once, or when the inner optimizer is made. */
+  adoptRates(saved: InnersConfig): void {
+    if (this.shared) {
+      const rate = 'shared' in saved ? rateIn(saved.shared) : undefined;
+      if (rate !== undefined) this.shared.learningRate = rate;
+    } else if ('each' in saved) {
+      for (const each of saved.each) this.adopted.set(placeOf(each), each);
+    }
   }
 
   /** Forgets a parameter that is gone. Its position stays empty. */
@@ -105,6 +142,7 @@ export class Inners {
     this.each.length = 0;
     this.of.clear();
     this.saved.forEach((_, i) => this.dropSaved(i));
+    this.adopted.clear();
   }
 
   /** Class and settings of each, as JSON. */
@@ -112,6 +150,7 @@ export class Inners {
     if (this.shared) return {shared: this.shared.config};
     const loaded = configOf.get(this.source);
     const each = new Map(loaded && 'each' in loaded ? loaded.each.map(saved => [placeOf(saved), saved]) : []);
+    for (const [place, saved] of this.adopted) each.set(place, saved);
     for (const {inner, where} of this.of.values()) {
       each.set(placeOf(where), {...(where as Required<Where>), ...inner.config});
     }
@@ -144,6 +183,14 @@ export class Inners {
     const places = this.shared ? [{inner: this.shared, where: {}}] : [...this.of.values()];
     const rates = places.map(({where}) => rateAt(where));
     places.forEach(({inner}, i) => (inner.learningRate = rates[i]!));
+  }
+
+  /** Sets every learning rate, also of those that are not made yet and have a saved one. */
+  setRate(rate: number): void {
+    this.schedule(() => rate);
+    for (const [place, saved] of this.adopted) {
+      this.adopted.set(place, {...saved, config: {...saved.config, learningRate: rate}});
+    }
   }
 
   rateOf(parameter: Variable): number {
@@ -186,6 +233,26 @@ export class Inners {
   dispose(): void {
     for (const inner of this.all) inner?.dispose();
     this.saved.forEach((_, i) => this.dropSaved(i));
+  }
+}
+
+/** The learning rate among the settings of an optimizer of tfjs. */
+function rateIn({config}: InnerConfig): number | undefined {
+  const rate = config['learningRate'];
+  return typeof rate === 'number' && Number.isFinite(rate) ? rate : undefined;
+}
+
+/** Throws when two inner optimizers are of different classes or settings; the learning rate may have been set by hand. */
+export function expectSameInner(where: string, then: InnerConfig, now: InnerConfig): void {
+  if (then.className !== now.className) {
+    throw new Error(`${where} was a ${then.className} when this was saved, and is a ${now.className} now`);
+  }
+  for (const key of new Set([...Object.keys(then.config), ...Object.keys(now.config)])) {
+    const [was, is] = [then.config[key], now.config[key]].map(value => JSON.stringify(value) ?? 'not set');
+    if (key === 'learningRate' || was === is) continue;
+    throw new Error(
+      `${where}: ${key} of the ${now.className} was ${was} when this was saved, and is ${is} now`,
+    );
   }
 }
 

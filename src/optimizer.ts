@@ -13,7 +13,7 @@ import {
 import {type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
 import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/tape.js';
-import {Header, type NamedTensors, pack, unpack} from './checkpoint.js';
+import {type Checkpoint, expectSound, Header, type NamedTensors, pack, unpack} from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';
@@ -326,7 +326,7 @@ export class ProjectedOptimizer extends Optimizer {
         'the inner optimizers are made at the first step: the function that makes them sets their rates',
       );
     }
-    this.inners.schedule(() => rate);
+    this.inners.setRate(rate);
   }
 
   /** Steps that were passed over because of a gradient that was not finite (`nonFinite: 'skip'`). */
@@ -402,8 +402,14 @@ export class ProjectedOptimizer extends Optimizer {
   /** The state as tfjs saves it: factors, frozen parts, moments, counters. Live tensors, until the step after next. */
   override async getWeights(): Promise<NamedTensors> {
     this.expectAlive();
-    const {iterations: steps, pending} = this;
-    return pack({steps, pending, weights: this.roster.saved(), inners: this.inners.states()}, this.header);
+    return pack(this.checkpoint(), this.header);
+  }
+
+  /** All that is needed to go on, besides the weights of the model and the options, as it is now: live tensors. */
+  checkpoint(): Checkpoint {
+    this.expectAlive();
+    const {iterations: steps, pending, skips} = this;
+    return {steps, pending, skips, weights: this.roster.saved(), inners: this.inners.states()};
   }
 
   /**
@@ -415,18 +421,42 @@ export class ProjectedOptimizer extends Optimizer {
     // Handles of our own: the tensors may be this optimizer's, and are disposed below then.
     const own = weights.map(({name, tensor}) => ({name, tensor: tensor.clone()}));
     try {
-      const {steps, pending, weights: saved, inners} = await unpack(own);
-      this.inners.expect(inners);
-      this.roster.dispose();
-      this.measurements?.dispose();
-      this.inners.forget();
-      this.roster.restore(saved);
-      this.inners.restore(inners);
-      this.iterations_ = steps;
-      this.pending = pending;
+      const checkpoint = await unpack(own);
+      this.inners.expect(checkpoint.inners);
+      this.takeOver(checkpoint);
     } finally {
       dispose(own.map(({tensor}) => tensor));
     }
+  }
+
+  /**
+   * Takes over a checkpoint whose weights have the names of `weights`, and the learning rates there were. Throws where
+   * anything does not fit, also what `setWeights` would leave to the next step; nothing has changed then.
+   *
+   * @param config What `getConfig` gave beside it.
+   */
+  resume(checkpoint: Checkpoint, config: serialization.ConfigDict, weights: readonly Variable[]): void {
+    this.expectAlive();
+    const {inner} = readConfig(String(config['name']));
+    expectSound(checkpoint);
+    this.roster.expect(checkpoint.weights, weights);
+    const places = checkpoint.weights.flatMap(({name, factors}) =>
+      factors.map(factor => ({weight: name, factor})),
+    );
+    this.inners.expectEach(checkpoint.inners, places, inner);
+    this.takeOver(checkpoint);
+    this.inners.adoptRates(inner);
+  }
+
+  private takeOver({steps, pending, skips, weights, inners}: Checkpoint): void {
+    this.roster.dispose();
+    this.measurements?.dispose();
+    this.inners.forget();
+    this.roster.restore(weights);
+    this.inners.restore(inners);
+    this.iterations_ = steps;
+    this.pending = pending;
+    this.skips = skips;
   }
 
   /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */

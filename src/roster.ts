@@ -131,7 +131,31 @@ export class Roster {
     });
   }
 
+  /**
+   * Throws where a saved weight could not be bound to the weight of its name, or that is not among these; nothing has
+   * changed then or else. A saved one whose name is none of these will wait.
+   */
+  expect(saved: readonly SavedWeight[], weights: readonly Variable[]): void {
+    for (const weight of weights) {
+      const entry = saved.find(({weight: name, gone}) => name === weight.name && !gone);
+      if (!entry) continue;
+      if (!this.plan.trains(weight)) {
+        throw new Error(
+          `there is a saved state of ${describe(weight)}, and the rules freeze it: build the optimizer with its targets`,
+        );
+      }
+      this.restored(weight, entry).store.dispose();
+    }
+  }
+
   private bind(weight: Variable, saved: SavedWeight): void {
+    const attachment = this.restored(weight, saved);
+    this.place(attachment, this.places.indexOf(saved), saved.factors);
+    dispose({...saved.tensors});
+  }
+
+  /** The attachment that was saved, with no place yet. */
+  private restored(weight: Variable, saved: SavedWeight): Attachment {
     if (String(saved.shape) !== String(weight.shape)) {
       throw new Error(
         `the saved state of ${saved.weight} is for the shape [${saved.shape}], and ${describe(weight)} takes its place`,
@@ -147,18 +171,17 @@ export class Roster {
           'optimizer with the targets and options it was saved with',
       );
     }
-    attachment.store.restore(saved.tensors);
-    attachment.refreshed = saved.refreshed;
-    attachment.due = saved.due;
-    attachment.observed = saved.observed ?? 0;
     try {
+      attachment.store.restore(saved.tensors);
+      attachment.refreshed = saved.refreshed;
+      attachment.due = saved.due;
+      attachment.observed = saved.observed ?? 0;
       attachment.checkRestored();
     } catch (error) {
       attachment.store.dispose();
       throw error;
     }
-    this.place(attachment, this.places.indexOf(saved), saved.factors);
-    dispose({...saved.tensors});
+    return attachment;
   }
 
   /** A weight that starts anew beside a saved one that finds no weight was probably renamed. */

@@ -66,6 +66,18 @@ export const OPTION_NAMES = [
   'telemetry',
 ] as const satisfies readonly (keyof ProjectedOptions)[];
 
+/** What options are that are not given. */
+export const DEFAULTS = {
+  rest: 'freeze',
+  seed: 0,
+  keepBase: false,
+  weightDecay: 0,
+  accumulate: 1,
+  capture: 'auto',
+  nonFinite: 'throw',
+  telemetry: false,
+} as const satisfies Settings;
+
 /** Checks options and fills in the defaults. */
 export function readOptions(parametrization: Parametrization, options: ProjectedOptions): Settings {
   if (!isParametrization(parametrization)) {
@@ -75,17 +87,7 @@ export function readOptions(parametrization: Parametrization, options: Projected
     );
   }
   expectOptions('projected', options, OPTION_NAMES);
-  const settings: Settings = {
-    rest: 'freeze',
-    seed: 0,
-    keepBase: false,
-    weightDecay: 0,
-    accumulate: 1,
-    capture: 'auto',
-    nonFinite: 'throw',
-    telemetry: false,
-    ...withoutUndefined(options),
-  };
+  const settings: Settings = {...DEFAULTS, ...withoutUndefined(options)};
   expectOneOf('rest', settings.rest, ['freeze', 'train']);
   expectOneOf('capture', settings.capture, ['auto', 'dense']);
   expectOneOf('nonFinite', settings.nonFinite, ['throw', 'skip', 'ignore']);

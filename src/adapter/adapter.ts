@@ -3,7 +3,7 @@ import type {Parametrization} from '../parametrization.js';
 /** Numbers outside tfjs: nothing to dispose, the same on every backend. Row-major. */
 export interface HostTensor {
   readonly shape: readonly number[];
-  readonly values: Float32Array;
+  readonly values: Float32Array | Int32Array;
 }
 
 /** What was learned for one weight. */

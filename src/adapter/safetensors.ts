@@ -1,114 +1,256 @@
-/**
- * The safetensors layout: eight bytes with the length of the header (u64, little-endian), the header as JSON padded
- * with spaces, then the data. Float32 only, which is what tfjs trains in.
- * Format: huggingface/safetensors, README, "Format".
- */
+import type {HostTensor} from './adapter.js';
+import {fromBfloat16, fromHalf, toBfloat16, toHalf} from './half.js';
+import {isWellFormed, type Json, parseStrictJson} from './json.js';
 
-export interface Float32Entry {
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-}
+/** How float32 is written. */
+export type FloatDtype = 'F32' | 'F16' | 'BF16';
 
-export interface SafetensorsFile {
-  readonly tensors: ReadonlyMap<string, Float32Entry>;
+export interface SafetensorsFile<T extends HostTensor = HostTensor> {
+  readonly tensors: ReadonlyMap<string, T>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-const MAX_HEADER = 16 * 1024 * 1024;
+/** A tensor and how its numbers stood in the file. */
+export type StoredTensor = HostTensor & {readonly dtype: string};
 
-export function encodeSafetensors({tensors, metadata}: SafetensorsFile): Uint8Array {
-  const header: Record<string, unknown> = {__metadata__: metadata};
-  let end = 0;
-  for (const [name, {shape, values}] of tensors) {
-    header[name] = {dtype: 'F32', shape, data_offsets: [end, (end += values.byteLength)]};
-  }
-  const text = new TextEncoder().encode(JSON.stringify(header));
-  const start = 8 + Math.ceil(text.length / 8) * 8;
-  const bytes = new Uint8Array(start + end).fill(0x20, 8 + text.length, start);
-  const view = new DataView(bytes.buffer);
-  view.setBigUint64(0, BigInt(start - 8), true);
-  bytes.set(text, 8);
-  let offset = start;
-  for (const {values} of tensors.values()) {
-    for (const value of values) {
-      view.setFloat32(offset, value, true);
-      offset += 4;
+export type Float32Entry = HostTensor;
+
+const MAX_HEADER = 16 * 1024 * 1024;
+const MAX_AXES = 8;
+
+/**
+ * The safetensors layout: eight bytes with the length of the header (u64, little-endian), the header as JSON padded
+ * with spaces to a multiple of 8, then the numbers, little-endian and row by row, without a gap.
+ * Format: huggingface/safetensors, README, "Format".
+ *
+ * Tensors stand by the size of their numbers, largest first, then by name, as the reference implementation has them;
+ * equal content gives equal bytes. Int32Array is written as I32.
+ *
+ * @throws RangeError when a shape does not fit its values, or a number is too large for `dtype`.
+ */
+export function encodeSafetensors(
+  {tensors, metadata}: SafetensorsFile,
+  dtype: FloatDtype = 'F32',
+): Uint8Array {
+  const entries = [...tensors].map(([name, tensor]) => {
+    if (name === '__metadata__' || !isWellFormed(name)) {
+      throw new RangeError(`safetensors: ${JSON.stringify(name)} cannot be the name of a tensor`);
     }
+    return {name, shape: expectShape(name, tensor), ...numbersOf(name, tensor, dtype)};
+  });
+  entries.sort((a, b) => ORDER.indexOf(a.dtype) - ORDER.indexOf(b.dtype) || byCodePoint(a.name, b.name));
+
+  const members: string[] = [];
+  const notes = Object.entries(metadata).sort(([a], [b]) => byCodePoint(a, b));
+  if (notes.length > 0) {
+    const pairs = notes.map(([key, value]) => {
+      if (typeof value === 'string' && isWellFormed(key + value))
+        return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
+      throw new TypeError(`safetensors: metadata '${key}' must be a string of well-formed Unicode`);
+    });
+    members.push(`"__metadata__":{${pairs.join()}}`);
   }
-  return bytes;
+  let end = 0;
+  for (const {name, dtype, shape, bytes} of entries) {
+    const offsets = [end, (end += bytes.byteLength)];
+    members.push(
+      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${offsets}]}`,
+    );
+  }
+  const header = new TextEncoder().encode(`{${members.join()}}`);
+  const start = 8 + Math.ceil(header.length / 8) * 8;
+  if (start - 8 > MAX_HEADER) throw new RangeError(`safetensors: a header of ${header.length} bytes`);
+  const file = new Uint8Array(start + end).fill(0x20, 8 + header.length, start);
+  new DataView(file.buffer).setBigUint64(0, BigInt(start - 8), true);
+  file.set(header, 8);
+  let offset = start;
+  for (const {bytes} of entries) {
+    file.set(bytes, offset);
+    offset += bytes.byteLength;
+  }
+  return file;
 }
 
-/** Reads a file whole or not at all: every offset, shape and name is checked before a tensor is made. */
-export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile {
-  const fail = (reason: string): never => {
-    throw new Error(`not a readable safetensors file: ${reason}`);
-  };
+/**
+ * Reads a file whole or not at all: every name, shape and offset is checked before the first tensor is made, and what
+ * is made takes at most twice the bytes of the file. F16, BF16 and F64 become float32.
+ *
+ * As strict as the reference implementation, and stricter: no key twice, no member it does not know, no number it would
+ * have to change (I64; F64 beyond float32), at most 8 axes and 16 MiB of header. Files with a header that is not padded
+ * are read, as they are there.
+ *
+ * @returns Tensors in the order of the file, with the dtype they had there.
+ * @throws Error that begins `not a readable safetensors file`.
+ */
+export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTensor> {
   if (bytes.length < 8) fail(`it has ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const length = Number(view.getBigUint64(0, true));
-  if (length > MAX_HEADER || 8 + length > bytes.length) {
-    fail(`its header claims ${length} bytes of the ${bytes.length - 8} there are`);
+  const claimed = view.getBigUint64(0, true);
+  if (claimed > BigInt(Math.min(MAX_HEADER, bytes.length - 8))) {
+    fail(
+      `its header claims ${claimed} bytes of the ${bytes.length - 8} there are, and ${MAX_HEADER} is the most`,
+    );
   }
-  const header = parseHeader(bytes.subarray(8, 8 + length), fail);
-  const data = bytes.length - 8 - length;
-  const tensors = new Map<string, Float32Entry>();
-  let metadata: Record<string, string> = {};
+  const start = 8 + Number(claimed);
+  const header = parseHeader(bytes.subarray(8, start));
+  let metadata: Readonly<Record<string, string>> = {};
+  const entries: Entry[] = [];
+  for (const [name, raw] of header) {
+    if (name === '__metadata__') metadata = readMetadata(raw);
+    else entries.push(readEntry(name, raw));
+  }
+  entries.sort((a, b) => a.from - b.from || a.to - b.to);
   let expected = 0;
-  const entries = [...header].filter(([name]) => name !== '__metadata__');
-  if (header.has('__metadata__')) metadata = readMetadata(header.get('__metadata__'), fail);
-  for (const [name, entry] of entries
-    .map(([name, raw]) => [name, readEntry(name, raw, fail)] as const)
-    .sort(byOffset)) {
-    const {
-      shape,
-      offsets: [from, to],
-    } = entry;
-    const size = shape.reduce((product, axis) => product * axis, 1);
+  for (const {name, dtype, shape, from, to} of entries) {
     if (from !== expected) fail(`'${name}' starts at ${from} where ${expected} is next`);
-    if (to - from !== 4 * size) fail(`'${name}' has ${to - from} bytes for the shape [${shape}]`);
-    if (to > data) fail(`'${name}' ends at ${to}, behind the ${data} bytes of data`);
-    const values = new Float32Array(size);
-    for (let i = 0; i < size; i++) values[i] = view.getFloat32(8 + length + from + 4 * i, true);
-    tensors.set(name, {shape, values});
+    const count = sizeOf(shape);
+    if (count === null || to - from !== count * READERS[dtype]!.bytes) {
+      fail(`'${name}' has ${to - from} bytes for ${dtype} of the shape [${shape}]`);
+    }
+    if (to > bytes.length - start)
+      fail(`'${name}' ends at ${to}, behind the ${bytes.length - start} bytes of data`);
     expected = to;
   }
-  if (expected !== data) fail(`${data - expected} bytes belong to no tensor`);
+  if (expected !== bytes.length - start) fail(`${bytes.length - start - expected} bytes belong to no tensor`);
+
+  const tensors = new Map<string, StoredTensor>();
+  for (const {name, dtype, shape, from, to} of entries) {
+    // A copy, which begins where the numbers need it to; `slice` of node's Buffer would be none.
+    const {buffer} = new Uint8Array(bytes.subarray(start + from, start + to));
+    tensors.set(name, {shape, values: READERS[dtype]!.read(buffer, name), dtype});
+  }
   return {tensors, metadata};
 }
 
-type Fail = (reason: string) => never;
-type RawEntry = {shape: number[]; offsets: [number, number]};
+interface Entry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly from: number;
+  readonly to: number;
+}
 
-function parseHeader(text: Uint8Array, fail: Fail): Map<string, unknown> {
-  let json: unknown;
+/** As the reference implementation orders what it writes. */
+const ORDER = ['F32', 'I32', 'BF16', 'F16'];
+
+interface Reader {
+  readonly bytes: number;
+  read(buffer: ArrayBuffer, name: string): HostTensor['values'];
+}
+
+const READERS: Readonly<Partial<Record<string, Reader>>> = Object.assign(Object.create(null), {
+  F64: {bytes: 8, read: narrowed},
+  F32: {bytes: 4, read: buffer => new Float32Array(buffer)},
+  I32: {bytes: 4, read: buffer => new Int32Array(buffer)},
+  F16: {bytes: 2, read: buffer => fromHalf(new Uint16Array(buffer))},
+  BF16: {bytes: 2, read: buffer => fromBfloat16(new Uint16Array(buffer))},
+} satisfies Record<string, Reader>);
+
+function narrowed(buffer: ArrayBuffer, name: string): Float32Array {
+  const wide = new Float64Array(buffer);
+  const values = Float32Array.from(wide);
+  const lost = values.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(wide[i]));
+  if (lost >= 0) fail(`'${name}' holds ${wide[lost]}, which float32 cannot`);
+  return values;
+}
+
+function numbersOf(
+  name: string,
+  {values}: HostTensor,
+  dtype: FloatDtype,
+): {dtype: string; bytes: Uint8Array} {
+  const bytesOf = ({buffer, byteOffset, byteLength}: ArrayBufferView) =>
+    new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+  if (values instanceof Int32Array) return {dtype: 'I32', bytes: bytesOf(values)};
+  if (dtype === 'F32') return {dtype, bytes: bytesOf(values)};
+  if (dtype !== 'F16' && dtype !== 'BF16') {
+    throw new TypeError(`safetensors: dtype must be 'F32', 'F16' or 'BF16', not '${String(dtype)}'`);
+  }
+  const halves = dtype === 'F16' ? toHalf(values) : toBfloat16(values);
+  const infinite = dtype === 'F16' ? 0x7c00 : 0x7f80;
+  const lost = halves.findIndex((half, i) => (half & 0x7fff) === infinite && Number.isFinite(values[i]));
+  if (lost >= 0) {
+    throw new RangeError(`safetensors: '${name}' holds ${values[lost]}, which ${dtype} cannot; write F32`);
+  }
+  return {dtype, bytes: bytesOf(halves)};
+}
+
+function expectShape(name: string, {shape, values}: HostTensor): readonly number[] {
+  if (shape.length <= MAX_AXES && shape.every(isCount) && sizeOf(shape) === values.length) return shape;
+  throw new RangeError(`safetensors: '${name}' has ${values.length} numbers for the shape [${shape}]`);
+}
+
+function parseHeader(bytes: Uint8Array): ReadonlyMap<string, Json> {
+  if (bytes[0] !== 0x7b) fail("its header does not begin with '{'");
+  let text: string;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', {fatal: true}).decode(text));
+    text = new TextDecoder('utf-8', {fatal: true}).decode(bytes);
+  } catch {
+    return fail('its header is no UTF-8');
+  }
+  try {
+    return parseStrictJson(text, 3) as ReadonlyMap<string, Json>;
   } catch (error) {
-    fail(`its header is no JSON (${(error as Error).message})`);
+    return fail(`its header is no JSON as it should be: ${(error as Error).message}`);
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) fail('its header is no JSON object');
-  return new Map(Object.entries(json as object));
 }
 
-function readMetadata(raw: unknown, fail: Fail): Record<string, string> {
-  if (typeof raw !== 'object' || raw === null) fail('its metadata is no object');
-  const entries = Object.entries(raw as object);
-  if (entries.some(([, value]) => typeof value !== 'string'))
-    fail('its metadata holds something that is no string');
-  return Object.fromEntries(entries) as Record<string, string>;
-}
-
-function readEntry(name: string, raw: unknown, fail: Fail): RawEntry {
-  const {dtype, shape, data_offsets: offsets} = (raw ?? {}) as Record<string, unknown>;
-  if (dtype !== 'F32') fail(`'${name}' is ${String(dtype)}; only F32 is read`);
-  const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
-  if (!Array.isArray(shape) || !shape.every(isCount))
-    fail(`'${name}' has the shape ${JSON.stringify(shape)}`);
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
-    fail(`'${name}' has the offsets ${JSON.stringify(offsets)}`);
+function readMetadata(raw: Json): Readonly<Record<string, string>> {
+  if (!(raw instanceof Map)) return fail('its metadata is no object');
+  for (const [key, value] of raw) {
+    if (typeof value !== 'string') fail(`its metadata '${key}' is no string`);
   }
-  return {shape: shape as number[], offsets: offsets as [number, number]};
+  return Object.fromEntries(raw as Map<string, string>);
 }
 
-const byOffset = (a: readonly [string, RawEntry], b: readonly [string, RawEntry]) =>
-  a[1].offsets[0] - b[1].offsets[0] || a[1].offsets[1] - b[1].offsets[1];
+function readEntry(name: string, raw: Json): Entry {
+  if (!(raw instanceof Map)) return fail(`'${name}' is no object`);
+  for (const key of raw.keys()) {
+    if (!['dtype', 'shape', 'data_offsets'].includes(key)) fail(`'${name}' has an unknown member '${key}'`);
+  }
+  const dtype = raw.get('dtype');
+  if (typeof dtype !== 'string') return fail(`'${name}' has no dtype`);
+  if (!READERS[dtype]) {
+    return fail(`'${name}' is ${dtype}; ${Object.keys(READERS).join(', ')} are read, so convert it first`);
+  }
+  const shape = raw.get('shape');
+  if (!Array.isArray(shape) || shape.length > MAX_AXES || !shape.every(isCount)) {
+    return fail(`'${name}' has no shape of at most ${MAX_AXES} whole numbers`);
+  }
+  const offsets = raw.get('data_offsets');
+  if (
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(isCount) ||
+    offsets[0]! > offsets[1]!
+  ) {
+    return fail(`'${name}' has no data_offsets [from, to]`);
+  }
+  return {name, dtype, shape, from: offsets[0]!, to: offsets[1]!};
+}
+
+/** How many numbers, or null when it is more than can be counted. */
+function sizeOf(shape: readonly number[]): number | null {
+  let size = 1;
+  for (const axis of shape) {
+    size *= axis;
+    if (!Number.isSafeInteger(size)) return null;
+  }
+  return size;
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** By code points, which is the order of the bytes in UTF-8. */
+function byCodePoint(a: string, b: string): number {
+  const [left, right] = [[...a], [...b]];
+  for (let i = 0; i < Math.min(left.length, right.length); i++) {
+    const difference = left[i]!.codePointAt(0)! - right[i]!.codePointAt(0)!;
+    if (difference !== 0) return difference;
+  }
+  return left.length - right.length;
+}
+
+function fail(reason: string): never {
+  throw new Error(`not a readable safetensors file: ${reason}`);
+}

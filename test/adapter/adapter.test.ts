@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
 import {encodeAdapter, mergeAdapterBytes} from '../../src/adapter/bytes.js';
-import {decodeSafetensors, encodeSafetensors} from '../../src/adapter/safetensors.js';
 import {every, lora, normal, projected, symmetric} from '../../src/index.js';
 
 beforeAll(() => tf.setBackend('cpu'));
@@ -59,51 +58,5 @@ describe('an adapter', () => {
   test('is refused after a refresh, when the factors are not all of the change', async () => {
     const optimizer = train(variables(), {refresh: every(2), moments: 'reset'});
     await expect(encodeAdapter(optimizer)).rejects.toThrow(/was refreshed/);
-  });
-});
-
-describe('safetensors', () => {
-  const file = {
-    tensors: new Map([
-      ['b', {shape: [2, 2], values: Float32Array.of(1, -2, 3.5, 4)}],
-      ['empty', {shape: [0, 3], values: new Float32Array(0)}],
-      ['a', {shape: [], values: Float32Array.of(7)}],
-    ]),
-    metadata: {who: 'test'},
-  };
-
-  test('round trip', () => {
-    const read = decodeSafetensors(encodeSafetensors(file));
-    expect(read.metadata).toEqual(file.metadata);
-    for (const [name, entry] of file.tensors) expect(read.tensors.get(name)).toEqual(entry);
-  });
-
-  test('every truncation is refused', () => {
-    const bytes = encodeSafetensors(file);
-    for (let length = 0; length < bytes.length; length++) {
-      expect(() => decodeSafetensors(bytes.subarray(0, length))).toThrow(/not a readable safetensors file/);
-    }
-  });
-
-  test.each([
-    [
-      'overlapping tensors',
-      {
-        a: {dtype: 'F32', shape: [1], data_offsets: [0, 4]},
-        b: {dtype: 'F32', shape: [1], data_offsets: [0, 4]},
-      },
-    ],
-    ['a hole', {a: {dtype: 'F32', shape: [1], data_offsets: [4, 8]}}],
-    ['a shape that lies', {a: {dtype: 'F32', shape: [3], data_offsets: [0, 8]}}],
-    ['a negative axis', {a: {dtype: 'F32', shape: [-2], data_offsets: [0, 8]}}],
-    ['another dtype', {a: {dtype: 'F16', shape: [4], data_offsets: [0, 8]}}],
-    ['an entry that is null', {a: null}],
-    ['a header that is a list', []],
-  ])('%s is refused', (_, header) => {
-    const text = new TextEncoder().encode(JSON.stringify(header));
-    const bytes = new Uint8Array(8 + text.length + 8);
-    new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true);
-    bytes.set(text, 8);
-    expect(() => decodeSafetensors(bytes)).toThrow(/not a readable safetensors file/);
   });
 });

@@ -1,0 +1,117 @@
+import type {io} from '@tensorflow/tfjs-core';
+import type {Adapter, HostTensor} from './adapter.js';
+import {isRecord, own, quote} from './untrusted.js';
+import {fromParts, isShape, type Parts, toParts} from './parts.js';
+
+const FORMAT = 'tfjs-lora';
+
+/**
+ * An adapter in the form in which tfjs saves models, so that every scheme and handler of tfjs stores it, and
+ * `tf.io.listModels`, `copyModel`, `moveModel` and `removeModel` know it. The weights are its factors and frozen parts;
+ * what else an adapter is stands in `userDefinedMetadata.tfjsLora`. There is no topology: it is `{}`, for some of tfjs's
+ * stores do not bear its absence.
+ *
+ * @throws When it could not be read again, as `encodeAdapter`.
+ */
+export function toArtifacts(adapter: Adapter): io.ModelArtifacts {
+  const {tensors, metadata} = toParts(adapter);
+  const size = [...tensors.values()].reduce((sum, {values}) => sum + values.byteLength, 0);
+  const data = new Uint8Array(size);
+  let offset = 0;
+  for (const {values} of tensors.values()) {
+    data.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset);
+    offset += values.byteLength;
+  }
+  return {
+    modelTopology: {},
+    format: FORMAT,
+    generatedBy: adapter.generatedBy,
+    convertedBy: null,
+    weightSpecs: [...tensors].map(([name, {shape, values}]) => ({
+      name,
+      shape: [...shape],
+      dtype: values instanceof Int32Array ? ('int32' as const) : ('float32' as const),
+    })),
+    weightData: data.buffer,
+    userDefinedMetadata: {tfjsLora: metadata},
+  };
+}
+
+/**
+ * The adapter that `toArtifacts` wrote, from whatever store gave it back.
+ *
+ * @throws When it is a model, or an adapter that is damaged: one line that says what is wrong, and where.
+ */
+export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
+  if (!isRecord(artifacts)) throw unreadable('there is nothing where its artifacts should be');
+  const {format, modelTopology, userDefinedMetadata: user} = artifacts;
+  const metadata = isRecord(user) ? own(user, 'tfjsLora') : undefined;
+  if (metadata === undefined && format !== FORMAT) {
+    const hasTopology =
+      modelTopology instanceof ArrayBuffer ||
+      (isRecord(modelTopology) && Object.keys(modelTopology).length > 0);
+    if (hasTopology || (typeof format === 'string' && /-model$/.test(format))) {
+      throw new Error(
+        'this is a model, not an adapter: load it with tf.loadLayersModel or tf.loadGraphModel',
+      );
+    }
+  }
+  if (!isRecord(metadata)) {
+    throw unreadable('its userDefinedMetadata has no tfjsLora: was it written by something else?');
+  }
+  return fromParts({tensors: readTensors(artifacts), metadata: metadata as Parts['metadata']});
+}
+
+const unreadable = (reason: string) => new Error(`not a readable adapter: ${reason}`);
+
+function readTensors({weightSpecs, weightData}: io.ModelArtifacts): Map<string, HostTensor> {
+  if (!Array.isArray(weightSpecs)) throw unreadable('its artifacts have no weightSpecs');
+  const read = readerOf(weightData);
+  const tensors = new Map<string, HostTensor>();
+  let offset = 0;
+  for (const spec of weightSpecs as readonly unknown[]) {
+    const {name, shape, dtype, quantization} = (isRecord(spec) ? spec : {}) as Record<string, unknown>;
+    if (typeof name !== 'string') throw unreadable('a weight of its weightSpecs has no name');
+    const fail = (reason: string) => unreadable(`the tensor ${quote(name)} of its weightSpecs ${reason}`);
+    if (tensors.has(name)) throw fail('is there twice');
+    if (quantization !== undefined) throw fail('is quantized, and an adapter is not');
+    if (dtype !== 'float32' && dtype !== 'int32') throw fail("is neither 'float32' nor 'int32'");
+    if (!isShape(shape)) throw fail('has a shape that is no shape');
+    const bytes = 4 * shape.reduce((size, axis) => size * axis, 1);
+    if (offset + bytes > read.size) {
+      throw fail(`ends at byte ${offset + bytes} of weightData, which has ${read.size}`);
+    }
+    const buffer = read.slice(offset, offset + bytes);
+    tensors.set(name, {shape, values: dtype === 'int32' ? new Int32Array(buffer) : new Float32Array(buffer)});
+    offset += bytes;
+  }
+  if (offset !== read.size)
+    throw unreadable(`${read.size - offset} bytes of its weightData belong to no tensor`);
+  return tensors;
+}
+
+/** Bytes from one buffer or several, as they come from the stores: copies, aligned. */
+function readerOf(data: unknown): {size: number; slice(start: number, end: number): ArrayBuffer} {
+  const shards = (Array.isArray(data) ? (data as unknown[]) : [data]).map(shard => {
+    if (shard instanceof ArrayBuffer) return new Uint8Array(shard);
+    if (ArrayBuffer.isView(shard)) return new Uint8Array(shard.buffer, shard.byteOffset, shard.byteLength);
+    // A buffer of another realm (an iframe, a test runner's sandbox) is no instance of ours.
+    if (Object.prototype.toString.call(shard) === '[object ArrayBuffer]')
+      return new Uint8Array(shard as ArrayBuffer);
+    throw unreadable('its weightData is no ArrayBuffer');
+  });
+  const size = shards.reduce((sum, {length}) => sum + length, 0);
+  return {
+    size,
+    slice: (start, end) => {
+      const bytes = new Uint8Array(end - start);
+      let begin = 0;
+      for (const shard of shards) {
+        const [from, to] = [Math.max(start, begin), Math.min(end, begin + shard.length)];
+        if (from < to) bytes.set(shard.subarray(from - begin, to - begin), from - start);
+        begin += shard.length;
+      }
+      return bytes.buffer;
+    },
+  };
+}

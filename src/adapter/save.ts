@@ -1,0 +1,122 @@
+import {io} from '@tensorflow/tfjs-core';
+import {expectOptions} from '../options.js';
+import type {ProjectedOptimizer} from '../optimizer.js';
+import type {Adapter} from './adapter.js';
+import {adapterOf} from './adapter-of.js';
+import {fromArtifacts, toArtifacts} from './artifacts.js';
+import {filePath, node} from './file-system.js';
+import {writeWhole} from './files.js';
+import {decodeAdapter, encodeAdapter} from './format.js';
+import {ioHandler} from './io.js';
+import type {LayerLike, WeightsOf} from './paths.js';
+import {isRecord} from './untrusted.js';
+
+/** A model of tfjs-layers that was compiled with one of our optimizers. */
+export interface CompiledModel extends LayerLike {
+  readonly optimizer: unknown;
+}
+
+export interface SaveAdapterOptions {
+  /**
+   * What the weights are called by, when an optimizer is saved: a model, variables, or variables by path. Default: the
+   * variables' own names.
+   */
+  readonly model?: WeightsOf;
+  /** Whatever shall be kept with it; text by name. Added to what an adapter has already. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Saves what one training added to a model, without the model.
+ *
+ *     await saveAdapter(model, 'indexeddb://my-adapter')
+ *     await saveAdapter(optimizer, 'file://adapter.safetensors', {model})
+ *
+ * An address that begins with `file://` and ends in `.safetensors` is one file, written whole or not at all. All others
+ * go to tfjs: `localstorage://`, `indexeddb://`, `downloads://`, `http(s)://`, `file://` for a folder, and what a program
+ * registered itself. What is stored there is in tfjs's own form, which `tf.io.listModels`, `copyModel` and `removeModel`
+ * know; to load it as a model is refused by tfjs.
+ *
+ * @param source An adapter, a `ProjectedOptimizer`, or a model that was compiled with one.
+ * @param destination An address, or a `tf.io.IOHandler`.
+ * @returns What the handler tells, as `model.save()` does.
+ * @throws Before anything is written: when nothing was trained yet, weights were refreshed (see `extractAdapter`), or the
+ *     adapter could not be read again.
+ */
+export async function saveAdapter(
+  source: Adapter | ProjectedOptimizer | CompiledModel,
+  destination: string | io.IOHandler,
+  options: SaveAdapterOptions = {},
+): Promise<io.SaveResult> {
+  expectOptions('saveAdapter', options, ['model', 'metadata']);
+  const adapter = await adapterFrom(source, options);
+  if (typeof destination === 'string' && isSafetensors(destination) && destination.startsWith('file://')) {
+    await writeWhole(filePath(destination), encodeAdapter(adapter));
+    return {modelArtifactsInfo: io.getModelArtifactsInfoForJSON(toArtifacts(adapter))};
+  }
+  if (typeof destination === 'string' && isSafetensors(destination)) {
+    throw new Error(
+      `saveAdapter: only file:// writes a single .safetensors file, not '${destination}': leave the ending away, or ` +
+        'store the bytes that encodeAdapter(adapter) gives yourself',
+    );
+  }
+  return ioHandler(destination, 'save').save!(toArtifacts(adapter));
+}
+
+/**
+ * Reads an adapter that `saveAdapter` wrote, in either form; nothing to dispose, nothing is merged (see `mergeAdapter`).
+ *
+ * @param source An address; a `tf.io.IOHandler`; or the bytes of a `.safetensors` file. An address that ends in
+ *     `.safetensors` is one file, read from disk with `file://` and fetched with `http(s)://`.
+ * @throws One line that says what is wrong, with which weight, in which part of the file.
+ */
+export async function readAdapter(
+  source: string | io.IOHandler | Uint8Array | ArrayBuffer,
+): Promise<Adapter> {
+  const bytes = await bytesOf(source);
+  if (bytes) return decodeAdapter(bytes);
+  const handler = ioHandler(source as string | io.IOHandler, 'load');
+  return fromArtifacts(await handler.load!());
+}
+
+async function adapterFrom(
+  source: Adapter | ProjectedOptimizer | CompiledModel,
+  {model, metadata}: SaveAdapterOptions,
+): Promise<Adapter> {
+  if (isOptimizer(source)) return adapterOf(source, model, metadata ? {metadata} : {});
+  if (isRecord(source) && 'optimizer' in source) {
+    const {optimizer} = source;
+    if (!isOptimizer(optimizer)) {
+      throw new TypeError(
+        'saveAdapter: this model was not compiled with an optimizer of tfjs-lora, so there is no adapter: compile it ' +
+          'with loraAdam(…) or projected(…), or pass the optimizer you trained with and {model}',
+      );
+    }
+    return adapterOf(optimizer, model ?? (source as CompiledModel), metadata ? {metadata} : {});
+  }
+  if (isAdapter(source)) return metadata ? {...source, metadata: {...source.metadata, ...metadata}} : source;
+  throw new TypeError(
+    'saveAdapter: the source must be an adapter, a ProjectedOptimizer, or a model compiled with one',
+  );
+}
+
+const isOptimizer = (source: unknown): source is ProjectedOptimizer =>
+  isRecord(source) && 'attached' in source && typeof source['explain'] === 'function';
+
+const isAdapter = (source: unknown): source is Adapter =>
+  isRecord(source) && Array.isArray(source['weights']) && typeof source['generatedBy'] === 'string';
+
+const isSafetensors = (address: string) => /\.safetensors(?:[?#].*)?$/.test(address);
+
+/** The bytes of a single file, or null for what tfjs loads. */
+async function bytesOf(source: unknown): Promise<Uint8Array | null> {
+  if (source instanceof Uint8Array) return source;
+  if (source instanceof ArrayBuffer) return new Uint8Array(source);
+  if (typeof source !== 'string' || !isSafetensors(source)) return null;
+  if (source.startsWith('file://')) return node().fs.readFile(filePath(source));
+  if (!/^https?:\/\//.test(source)) return null;
+  const response = await fetch(source);
+  if (!response.ok)
+    throw new Error(`readAdapter: ${source} answers ${response.status} ${response.statusText}`);
+  return new Uint8Array(await response.arrayBuffer());
+}

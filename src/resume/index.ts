@@ -1,0 +1,9 @@
+export {
+  type Checkpoints,
+  checkpoints,
+  type CheckpointsOptions,
+  latestCheckpoint,
+  type Trained,
+} from './checkpoints.js';
+export {loadCheckpoint, type LoadCheckpointOptions, type Resumed} from './load.js';
+export {saveCheckpoint, type SaveCheckpointOptions} from './save.js';

@@ -1,0 +1,125 @@
+import type {Tensor, Variable} from '@tensorflow/tfjs-core';
+import {dispose, io, keep} from '@tensorflow/tfjs-core';
+import {digest} from '../adapter/digest.js';
+import {ioHandler} from '../adapter/io.js';
+import {namedWeights, type WeightsOf} from '../adapter/paths.js';
+import {Header, type NamedTensors, pack} from '../checkpoint.js';
+import type {ProjectedOptimizer} from '../optimizer.js';
+import {expectOptions} from '../options.js';
+import {isGone} from '../tensors.js';
+import {
+  expectJson,
+  MODEL,
+  OPTIMIZER,
+  type SavedModelWeight,
+  type StillWeight,
+  toArtifacts,
+} from './contents.js';
+
+export interface SaveCheckpointOptions {
+  /** The model, its variables, or variables by path. Default: the weights the optimizer trains. */
+  model?: WeightsOf;
+  /** Where the data stands, or whatever else a resumed run must know: any JSON value. Default null. */
+  data?: unknown;
+}
+
+/**
+ * Saves all that a run needs to go on as if it had not stopped: factors, frozen parts, moments, counters, gradients that
+ * are being gathered, learning rates; the weights that are trained and those that are not trainable (statistics of
+ * normalisation), bit for bit; and `data`. Of weights that nothing moves only a digest is kept, so that `loadCheckpoint`
+ * finds out when they are others.
+ *
+ *     await saveCheckpoint(optimizer, 'file://runs/checkpoint', {model, data: {epoch, batch}});
+ *
+ * Everything is as it is at the call: training may go on before the promise is fulfilled. With `file://` under Node the
+ * checkpoint appears whole or not at all, and the one before stays until then.
+ *
+ * @param destination An address of any scheme tfjs knows, or a tf.io.IOHandler.
+ */
+export async function saveCheckpoint(
+  optimizer: ProjectedOptimizer,
+  destination: string | io.IOHandler,
+  options: SaveCheckpointOptions = {},
+): Promise<io.SaveResult> {
+  expectOptions('saveCheckpoint', options, ['model', 'data']);
+  const {model, data = null} = options;
+  const handler = ioHandler(destination, 'save');
+  expectJson('saveCheckpoint: data', data);
+  // Up to the first await nothing else runs, so all of it is of one moment.
+  const header = new Header();
+  const handles: Tensor[] = [];
+  const handleOf = (tensor: Tensor) => {
+    handles.push(keep(tensor.clone()));
+    return handles.at(-1)!;
+  };
+  try {
+    const checkpoint = optimizer.checkpoint();
+    const list: NamedTensors = pack(checkpoint, header).map(({name, tensor}) => ({
+      name: OPTIMIZER + name,
+      tensor: handleOf(tensor),
+    }));
+    const config = String(optimizer.getConfig()['name']);
+    const named = model ? namedWeights(model) : attachedWeights(optimizer);
+    const trained = new Map(checkpoint.weights.map(({weight, gone}, i) => [gone ? '' : weight, i]));
+    expectAllOf(optimizer, [...named.values()]);
+    const weights: SavedModelWeight[] = [];
+    const still: Promise<StillWeight>[] = [];
+    for (const [path, variable] of named) {
+      const index = trained.get(variable.name) ?? null;
+      const {shape} = variable;
+      if (index === null && variable.trainable) {
+        still.push(digestOf(variable, handleOf).then(known => ({path, shape, digest: known})));
+      } else {
+        weights.push({path, shape, trained: index});
+        list.push({name: MODEL + path, tensor: handleOf(variable)});
+      }
+    }
+    const frozen = Promise.all(still);
+    frozen.catch(() => {}); // awaited below, unless something else fails first
+    const {data: bytes, specs} = await io.encodeWeights(list);
+    const contents = {
+      version: 1,
+      step: checkpoint.steps,
+      config,
+      weights,
+      still: await frozen,
+      isWhole: model !== undefined,
+      data,
+    } as const;
+    return await handler.save!(toArtifacts(contents, specs, bytes));
+  } finally {
+    header.dispose();
+    dispose(handles);
+  }
+}
+
+/** The weights an optimizer trains, by the names they had when they were attached. */
+export function attachedWeights(optimizer: ProjectedOptimizer): Map<string, Variable> {
+  return new Map(
+    optimizer.attached.filter(({weight}) => !isGone(weight)).map(({name, weight}) => [name, weight]),
+  );
+}
+
+function expectAllOf(optimizer: ProjectedOptimizer, variables: readonly Variable[]): void {
+  const left = [...attachedWeights(optimizer).values()].filter(weight => !variables.includes(weight));
+  if (left.length === 0) return;
+  throw new Error(
+    `saveCheckpoint: the optimizer trains ${left.map(({name}) => name).join(', ')}, which the model given does not ` +
+      'have: pass the model that it trains, or all variables by path',
+  );
+}
+
+/** Digests of numbers that have not changed since; assigning to a variable gives it other data. */
+const digests = new WeakMap<object, Promise<string>>();
+
+export function digestOf(variable: Variable, handleOf: (tensor: Tensor) => Tensor): Promise<string> {
+  const known = digests.get(variable.dataId);
+  if (known) return known;
+  const handle = handleOf(variable);
+  const found = handle
+    .data()
+    .then(values => digest(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
+  digests.set(variable.dataId, found);
+  found.catch(() => digests.delete(handle.dataId));
+  return found;
+}
