@@ -115,12 +115,11 @@ function misfit(entry: AdapterWeight, place: string | undefined, weights: Weight
   const {path, shape} = entry;
   if (place === undefined) {
     const near = nearest(path, weights).map(other => `${other} [${weights.get(other)!.shape}]`);
-    return [
-      {
-        path,
-        what: `it has no ${path} [${shape}]; the nearest ${near.length > 1 ? 'are' : 'is'} ${near.join(', ') || 'none'}`,
-      },
-    ];
+    const there =
+      near.length === 0
+        ? 'it has no weights at all'
+        : `the nearest ${near.length > 1 ? 'are' : 'is'} ${near.join(', ')}`;
+    return [{path, what: `it has no ${path} [${shape}]; ${there}`}];
   }
   const variable = weights.get(place)!;
   if (isGone(variable)) return [{path, what: `its ${place} was disposed`}];
