@@ -12,8 +12,8 @@ import {learned, mlp, numbers, train, worst} from './models.js';
 async function three() {
   const model = mlp();
   const french = await learned(model, lora({rank: 2, alpha: 6}), {rest: 'train', keepBase: true}, 1);
-  const formal = await learned(model, dora({rank: 1}), {targets: /middle/, keepBase: true}, 2);
-  const short = await learned(model, hadamard({rank: 1}), {targets: /hidden|middle/}, 3);
+  const formal = await learned(model, dora({rank: 1}), {targets: /(middle)\/kernel/, keepBase: true}, 2);
+  const short = await learned(model, hadamard({rank: 1}), {targets: /(hidden|middle)\/kernel/}, 3);
   return {model, french, formal, short, base: french.base};
 }
 
@@ -149,7 +149,7 @@ onEachBackend('a set of adapters', () => {
     const {model, base} = all;
     const set = await setOf(all);
     set.use('short');
-    const optimizer = train(model, lora({rank: 1}), {targets: /middle/}, 1);
+    const optimizer = train(model, lora({rank: 1}), {targets: /(middle)\/kernel/}, 1);
     const trained = numbers(model);
     expect(() => set.use('french')).toThrow(/middle\/kernel was changed by something else/);
     expect(numbers(model)).toEqual(trained);
@@ -178,17 +178,20 @@ describe('combined adapters', () => {
     await tf.setBackend('cpu');
     const model = mlp();
     const parts = [
-      {...(await learned(model, lora({rank: 2, alpha: 6}), {targets: /hidden|middle/}, 1)), weight: 0.7},
+      {
+        ...(await learned(model, lora({rank: 2, alpha: 6}), {targets: /(hidden|middle)\/kernel/}, 1)),
+        weight: 0.7,
+      },
       {
         ...(await learned(
           model,
           lora({rank: 1, init: symmetric(), rankStabilised: true}),
-          {targets: /middle|out/},
+          {targets: /(middle|out)\/kernel/},
           2,
         )),
         weight: -0.5,
       },
-      {...(await learned(model, loraFA({rank: 2}), {targets: /middle/}, 3)), weight: 2},
+      {...(await learned(model, loraFA({rank: 2}), {targets: /(middle)\/kernel/}, 3)), weight: 2},
     ];
     const [{base}] = parts as [(typeof parts)[0]];
     let sum: ReturnType<typeof combine>;
