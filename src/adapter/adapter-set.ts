@@ -19,7 +19,7 @@ export type Use = string | Readonly<Record<string, number>> | null;
 /** A weight that some adapter is for. */
 interface Touched {
   readonly path: string;
-  /** W0: the data of the variable itself until the first switch. */
+  /** W0 */
   readonly base: Tensor;
   /** What the variable holds by this set's doing. */
   set: DataId;

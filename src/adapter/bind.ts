@@ -114,13 +114,12 @@ interface Misfit {
 function misfit(entry: AdapterWeight, place: string | undefined, weights: Weights): Misfit[] {
   const {path, shape} = entry;
   if (place === undefined) {
-    const near = nearest(path, weights).map(other => `${other} [${weights.get(other)!.shape}]`);
-    return [
-      {
-        path,
-        what: `it has no ${path} [${shape}]; the nearest ${near.length > 1 ? 'are' : 'is'} ${near.join(', ') || 'none'}`,
-      },
-    ];
+    const near = nearest(entry, weights).map(other => `${other} [${weights.get(other)!.shape}]`);
+    const there =
+      near.length === 0
+        ? 'it has no weights at all'
+        : `the nearest ${near.length > 1 ? 'are' : 'is'} ${near.join(', ')}`;
+    return [{path, what: `it has no ${path} [${shape}]; ${there}`}];
   }
   const variable = weights.get(place)!;
   if (isGone(variable)) return [{path, what: `its ${place} was disposed`}];
@@ -139,10 +138,15 @@ function inWords([first, ...others]: readonly Misfit[]): string {
   );
 }
 
-/** Up to three paths that take the fewest changes of letters to become this one. */
-function nearest(path: string, weights: Weights): string[] {
-  return [...weights.keys()]
-    .map(other => ({other, steps: distance(path.slice(0, 200), other.slice(0, 200))}))
+/** Up to three paths that take the fewest changes of letters to become this one; another shape counts as two. */
+function nearest({path, shape}: AdapterWeight, weights: Weights): string[] {
+  return [...weights]
+    .map(([other, variable]) => ({
+      other,
+      steps:
+        distance(path.slice(0, 200), other.slice(0, 200)) +
+        (String(variable.shape) === String(shape) ? 0 : 2),
+    }))
     .sort((x, y) => x.steps - y.steps)
     .slice(0, 3)
     .map(({other}) => other);

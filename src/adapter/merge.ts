@@ -42,14 +42,14 @@ export async function mergeAdapter(
   expectOneOf('mergeAdapter: base', base, ['check', 'ignore']);
   const bound = bind(model, adapter);
   if (base === 'check') expectNotMerged(bound);
-  return whileUnchanged('merged', bound, async bases => {
+  return whileUnchanged('merged', bound, async (bases, ids) => {
     if (base === 'check') await expectBase(bound.map((one, i) => ({...one, base: bases[i]!})));
     const compute = ({entry}: Bound, i: number) => withShares(bases[i]!, [{entry, scale}]);
     return replaceAll(bound, compute, () => {
       const merge = ++count;
       bound.forEach(({entry, variable}, i) => {
         const kept = keepBase ? keep(bases[i]!.clone()) : null;
-        const record = {merge, entry, scale, base: kept, before: bases[i]!.dataId, after: variable.dataId};
+        const record = {merge, entry, scale, base: kept, before: ids[i]!, after: variable.dataId};
         merged.set(variable, [...recordsOf(variable), record]);
       });
     });
@@ -226,15 +226,17 @@ async function expectMerged(
 async function whileUnchanged(
   what: string,
   bound: readonly Bound[],
-  work: (weights: readonly Tensor[]) => Promise<Commit>,
+  work: (weights: readonly Tensor[], ids: readonly DataId[]) => Promise<Commit>,
 ): Promise<string[]> {
+  // A clone may have data of its own: on wasm it is a copy.
+  const ids = bound.map(({variable}) => variable.dataId);
   const weights = bound.map(({variable}) => keep(variable.clone()));
   try {
-    const commit = await work(weights);
+    const commit = await work(weights, ids);
     try {
       bound.forEach(({variable, path}, i) => {
         if (isGone(variable)) throw new Error(`${path} was disposed before the adapter was ${what}`);
-        if (variable.dataId === weights[i]!.dataId) return;
+        if (variable.dataId === ids[i]) return;
         throw new Error(
           `${path} was changed by something else before the adapter was ${what}. Nothing else was changed: do not ` +
             'train meanwhile, and wait for one call to end before the next',

@@ -19,7 +19,9 @@ describe('the print of a weight', () => {
     expect(norm).toBeCloseTo(Math.sqrt(values.reduce((sum, v) => sum + v * v, 0)), 12);
     expect(products).toHaveLength(4);
     // The signs themselves, by products with unit vectors: all of them +-1, the four columns unlike each other.
-    const signs = Array.from({length: 120}, (_, i) => printOf(Float32Array.from({length: 120}, (_, j) => +(i === j))));
+    const signs = Array.from({length: 120}, (_, i) =>
+      printOf(Float32Array.from({length: 120}, (_, j) => +(i === j))),
+    );
     for (const {norm, products} of signs) expect([norm, ...products.map(Math.abs)]).toEqual([1, 1, 1, 1, 1]);
     products.forEach((product, k) => {
       const wanted = values.reduce((sum, v, i) => sum + v * signs[i]!.products[k]!, 0);
@@ -54,7 +56,9 @@ describe('the print of a weight', () => {
     expect(difference(there, printOf(values.map((v, i) => v + 1e-4 * noise[i]!)))).toBeNull();
     expect(difference(there, printOf(sample([40, 30], 2)))).toMatch(/norm/);
     expect(difference(there, printOf(values.map((v, i) => v + 0.02 * noise[i]!)))).toMatch(/norm/);
-    expect(difference(there, printOf(values.toReversed()))).toMatch(/norm .* there and here, but other numbers/);
+    expect(difference(there, printOf(values.toReversed()))).toMatch(
+      /norm .* there and here, but other numbers/,
+    );
     const transposed = values.map((_, i) => values[(i % 40) * 30 + Math.floor(i / 40)]!);
     expect(difference(there, printOf(transposed))).toMatch(/but other numbers/);
     const swapped = values.slice();
@@ -63,7 +67,9 @@ describe('the print of a weight', () => {
     swapped.set(values.subarray(30, 60), 0);
     expect(difference(there, printOf(swapped))).toMatch(/but other numbers/);
     expect(difference(there, printOf(values.map(v => -v)))).toMatch(/but other numbers/);
-    expect(difference(there, printOf(values.map(v => 1.7 * v)))).toMatch(/^norm 3\.\d+ there and 5\.\d+ here$/);
+    expect(difference(there, printOf(values.map(v => 1.7 * v)))).toMatch(
+      /^norm 3\.\d+ there and 5\.\d+ here$/,
+    );
     expect(difference(there, printOf(values.with(5, NaN)))).toMatch(/NaN here/);
     expect(difference(there, {norm: there.norm, products: []})).toMatch(/other numbers/);
   });
