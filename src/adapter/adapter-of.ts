@@ -1,8 +1,9 @@
 import type {Tensor, Variable} from '@tensorflow/tfjs-core';
-import {dispose, keep, version_core} from '@tensorflow/tfjs-core';
+import {dispose, keep} from '@tensorflow/tfjs-core';
 import {describe} from '../attachment.js';
 import {expectOptions} from '../options.js';
 import type {Attached, ProjectedOptimizer} from '../optimizer.js';
+import {generatedBy} from '../version.js';
 import {mapValues, type Named} from '../tensors.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {namedWeights, type WeightsOf} from './paths.js';
@@ -58,11 +59,9 @@ export async function adapterOf(
   } finally {
     for (const {factors, frozen} of snapshots) dispose({...factors, ...prefixed(frozen)});
   }
-  return {weights, generatedBy: `tfjs-lora ${VERSION}, tfjs-core ${version_core}`, metadata};
+  return {weights, generatedBy: generatedBy(), metadata};
 }
 
-/** As in package.json. */
-const VERSION = '0.1.0';
 
 /** Handles on what the variables hold now: a step gives them other data. */
 function snapshot({weight, parametrization, factors, frozen}: Attached) {

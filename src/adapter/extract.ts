@@ -1,5 +1,4 @@
 import type {Tensor, Variable} from '@tensorflow/tfjs-core';
-import {version_core} from '@tensorflow/tfjs-core';
 import {type Closest, closest, differenceOf} from '../linalg/closest.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
@@ -8,6 +7,7 @@ import {matrixShape} from '../targets.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
+import {generatedBy} from '../version.js';
 
 /** What the weights of a model are at one moment, by path. */
 export type Snapshot = ReadonlyMap<string, HostTensor>;
@@ -109,8 +109,7 @@ export async function extractAdapter(
       'extractAdapter: no weight differs from the start: was the snapshot taken before training?',
     );
   }
-  const generatedBy = `tfjs-lora 0.1.0, tfjs-core ${version_core}`;
-  return {adapter: {weights, generatedBy, metadata: {...metadata}}, certificates};
+  return {adapter: {weights, generatedBy: generatedBy(), metadata: {...metadata}}, certificates};
 }
 
 /** For each weight to look at, what reads its base; null where it is not known and not needed. */

@@ -1,5 +1,6 @@
 import type {Parametrization} from '../parametrization.js';
 import {fromJson, recipeOf, toJson} from '../recipe.js';
+import {options, parametrizations} from './known.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
 import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
@@ -212,7 +213,8 @@ function readParametrization(json: unknown, fail: Fail): Parametrization | null 
   if (typeof made === 'function') {
     return fail(
       `it was trained by ${quote(name)}, which this program does not contain: import the module that defines it with ` +
-        `recipe(${quote(name)}, …) before the adapter is read`,
+        `recipe(${quote(name)}, …) before the adapter is read. Without that there is ` +
+        `${Object.keys(parametrizations).join(', ')}, with ${Object.keys(options).join(', ')}`,
     );
   }
   return isParametrization(made) ? made : fail(`${quote(name)} makes something that is no parametrization`);

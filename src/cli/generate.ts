@@ -2,12 +2,11 @@
 import {existsSync, readFileSync, statSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
-import {mergeAdapterBytes} from '../adapter/bytes.js';
-// Makes the parametrizations known that adapters name.
-import '../index.js';
+import {decodeAdapter} from '../adapter/format.js';
+import {mergeAdapter} from '../adapter/merge.js';
 import {readArguments} from './arguments.js';
 import {chooseBackend} from './backend.js';
-import {generate, trainableVariables} from './byte-lm/model.js';
+import {generate} from './byte-lm/model.js';
 import {loadModel, runFiles} from './files.js';
 import {decimalOption, integerOption, textOption} from './options.js';
 import {modelFolder} from './package.js';
@@ -50,7 +49,7 @@ export async function generateText(args: string[]): Promise<void> {
   const folder = given.model === undefined ? modelFolder : textOption('--model', given.model);
   await chooseBackend(given.backend);
   const model = await loadModel(folder);
-  if (adapter) merge(model, adapter);
+  if (adapter) await merge(model, adapter);
   process.stdout.write(
     printable(await generate(model, given.prompt ?? '', {bytes, temperature, seed})) + '\n',
   );
@@ -78,9 +77,9 @@ function readAdapter(given: string): AdapterFile {
  * Merges an adapter into the model's weights.
  * @throws UsageError for a file that is no adapter, or one of another model; the model is as it was then
  */
-export function merge(model: tf.LayersModel, {path, bytes}: AdapterFile): void {
+export async function merge(model: tf.LayersModel, {path, bytes}: AdapterFile): Promise<void> {
   try {
-    mergeAdapterBytes(bytes, trainableVariables(model));
+    await mergeAdapter(model, decodeAdapter(bytes));
   } catch (error) {
     throw new UsageError(`cannot use ${path}: ${(error as Error).message}`);
   }

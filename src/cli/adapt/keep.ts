@@ -1,7 +1,8 @@
 /** What of a training is written down: an adapter or, where there is none, the whole model. */
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
-import {encodeAdapter} from '../../adapter/bytes.js';
+import {adapterOf} from '../../adapter/adapter-of.js';
+import {encodeAdapter} from '../../adapter/format.js';
 import type {ProjectedOptimizer} from '../../index.js';
 import {mergedFolder, runFiles, saveModel, writeFiles} from '../files.js';
 
@@ -23,7 +24,7 @@ export async function keepWhatWasLearned(
 ): Promise<Kept> {
   const moved = optimizer.attached.filter(({refreshed}) => refreshed).length;
   if (moved === 0) {
-    const adapter = await encodeAdapter(optimizer);
+    const adapter = encodeAdapter(await adapterOf(optimizer, model));
     writeFiles({[join(out, runFiles.adapter)]: adapter});
     return {adapterBytes: adapter.length, note: undefined};
   }

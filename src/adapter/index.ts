@@ -1,0 +1,20 @@
+/** The entry `tfjs-lora/adapter`: what one training added to a model, as files that travel, merge, swap and resume. */
+
+export type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
+export {adapterOf, type AdapterOfOptions} from './adapter-of.js';
+export {AdapterSet, type AdapterSetOptions, type Use} from './adapter-set.js';
+export type {BaseCheck} from './bind.js';
+export {combine, type CombineOptions} from './combine.js';
+export {
+  type Certificate,
+  extractAdapter,
+  type Extracted,
+  type ExtractOptions,
+  type Snapshot,
+  snapshot,
+} from './extract.js';
+export {decodeAdapter, encodeAdapter} from './format.js';
+export {loadAdapter} from './load.js';
+export {forgetBases, mergeAdapter, type MergeOptions, unmergeAdapter, type UnmergeOptions} from './merge.js';
+export {type LayerLike, namedWeights, type WeightsOf} from './paths.js';
+export {type CompiledModel, readAdapter, saveAdapter, type SaveAdapterOptions} from './save.js';
