@@ -326,6 +326,30 @@ describe('adapter_config.json', () => {
     });
   });
 
+  test('the longer of two names comes first, because the shorter would mean it too', () => {
+    const ranks = {'b/kernel': 4, 'a/b/kernel': 3, 'c/kernel': 2, 'd/kernel': 2};
+    const weights = Object.entries(ranks).flatMap(
+      ([path, rank]) => learned({[path]: [12, 10]}, lora({rank, alpha: 4})).adapter.weights,
+    );
+    const files = toPeft({weights, generatedBy: 'a test', metadata: {}});
+    expect(Object.entries(configOf(files)['rank_pattern'] as object)).toEqual([
+      ['a.b', 3],
+      ['b', 4],
+    ]);
+    expect(Object.fromEntries(read(files).weights.map(w => [w.path, w.parametrization!.rank]))).toEqual(
+      ranks,
+    );
+  });
+
+  test('an adapter whose factors are not of its rank, or not of its weight, is refused', () => {
+    const {adapter} = learned({'a/kernel': [9, 8]}, lora({rank: 2}));
+    const broken = (change: object) => () =>
+      toPeft({...adapter, weights: [{...adapter.weights[0]!, ...change}]});
+    expect(broken({parametrization: lora({rank: 3})})).toThrow(/\[9,2\] and \[2,8\] where .*r = 3/);
+    expect(broken({shape: [8, 9]})).toThrow(/a\/kernel \[8,9\]: the factors of lora are \[9,2\] and \[2,8\]/);
+    expect(broken({factors: {a: adapter.weights[0]!.factors['a']}})).toThrow(/lora needs 'b'/);
+  });
+
   test('a start away from zero doubles the rank, and alpha so that the scale stays', () => {
     const files = toPeft(learned({'a/kernel': [9, 9]}, lora({rank: 2, alpha: 3, init: symmetric()})).adapter);
     expect(configOf(files)).toMatchObject({r: 4, lora_alpha: 6, use_rslora: false});
@@ -402,6 +426,29 @@ describe('what PEFT has no place for', () => {
     const yours = recipe('yours', () => ({...lora({rank: 1}), name: 'yours'}));
     const {adapter} = learned({'a/kernel': [4, 8]}, yours());
     expect(() => toPeft(adapter)).toThrow(/yours makes is no product.*extractAdapter/);
+  });
+
+  test.each([
+    ['lstm_LSTM1', true],
+    ['net/forward_gru_2', true],
+    ['simple_rnn', true],
+    ['lstm_head', false],
+    ['transpose_net/conv', false],
+    ['algorithm', false],
+  ])('%s/kernel is a recurrent kernel: %s', (layer, isRecurrent) => {
+    const {adapter} = learned({[`${layer}/kernel`]: [4, 8]}, lora({rank: 1}));
+    if (isRecurrent) expect(() => toPeft(adapter)).toThrow(/recurrent/);
+    else expect(() => toPeft(adapter)).not.toThrow();
+  });
+
+  test('a model tells the kernel of a recurrent layer of any name', () => {
+    const {adapter} = learned({'encoder/kernel': [4, 8]}, lora({rank: 1}));
+    const model = {
+      'encoder/kernel': tf.variable(tf.zeros([4, 8])),
+      'encoder/recurrent_kernel': tf.variable(tf.zeros([2, 8])),
+    };
+    expect(() => toPeft(adapter)).not.toThrow();
+    expect(() => toPeft(adapter, {model})).toThrow(/encoder\/kernel \[4,8\] is a recurrent/);
   });
 
   test('skip leaves it out, and names may', () => {
@@ -628,7 +675,7 @@ describe('reading what PEFT wrote', () => {
       'a whole weight of unknown kind',
       {...pair('a', 3, 4), 'b.weight': [4, 3]},
       {modules_to_save: ['b']},
-      /b : what its weight is called here cannot be known|b .*cannot be known/,
+      /b has a whole weight, and what that is called here cannot be known/,
     ],
     [
       'a whole weight with factors',
@@ -719,6 +766,47 @@ describe('reading what PEFT wrote', () => {
     expect(() => fromPeft({config: '{"__proto__":{"peft_type":"LORA"}}', weights})).toThrow(
       /peft_type left out/,
     );
+  });
+
+  test('names of toPeft, with the model, find the way back', () => {
+    const {adapter} = learned(
+      {'tf/layer_._0/query/kernel': [4, 6], 'tf/layer_._0/query/bias': [6], 'tf/norm/gamma': [6]},
+      lora({rank: 1}),
+      {targets: 'tf/layer_._0/query/kernel', rest: 'train'},
+    );
+    const names = (path: string) => torchName(path.replace('tf/layer_._', 'layer/')).replace(/\.\w+$/, '');
+    const {'adapter_config.json': config, 'adapter_model.safetensors': weights} = toPeft(adapter, {names});
+    const tensors = readTensors(weights);
+    expect([...tensors.keys()]).toContain('base_model.model.layer.0.query.lora_A.weight');
+    const own = model(Object.fromEntries(adapter.weights.map(({path, shape}) => [path, [...shape]])));
+    const again = fromPeft({config, weights}, {model: own, names});
+    const inOrder = (given: Adapter) => [...given.weights].sort((a, b) => (a.path < b.path ? -1 : 1));
+    expect(inOrder(again).map(({path, factors}) => ({path, factors}))).toEqual(
+      inOrder(adapter).map(({path, factors}) => ({path, factors})),
+    );
+  });
+
+  test('no change of a byte, in either file, does anything but an error or another adapter', () => {
+    const {adapter} = learned(shapes, dora({rank: 1}));
+    const files = toPeft(adapter);
+    const [config, weights] = [Buffer.from(files['adapter_config.json']), files['adapter_model.safetensors']];
+    const headerEnd = 8 + Number(Buffer.from(weights).readBigUInt64LE(0));
+    const tensors = tf.memory().numTensors;
+    fc.assert(
+      fc.property(fc.boolean(), fc.nat(), fc.nat(255), (isConfig, at, value) => {
+        const changed = {config: Buffer.from(config), weights: Buffer.from(weights)};
+        if (isConfig) changed.config[at % config.length] = value;
+        else changed.weights[at % headerEnd] = value;
+        try {
+          const {weights} = fromPeft({config: changed.config.toString(), weights: changed.weights});
+          for (const {factors} of weights) expect(Object.keys(factors).length).toBeGreaterThan(0);
+        } catch (error) {
+          expect(String(error)).toMatch(/^Error: (fromPeft|not a readable safetensors file): /);
+        }
+      }),
+      {numRuns: 1500},
+    );
+    expect(tf.memory().numTensors).toBe(tensors);
   });
 
   test('a tensor of whole numbers, and one without the prefix', () => {
