@@ -327,13 +327,13 @@ describe('adapter_config.json', () => {
   });
 
   test('the longer of two names comes first, because the shorter would mean it too', () => {
-    const ranks = {'b/kernel': 4, 'a/b/kernel': 3, 'c/kernel': 2, 'd/kernel': 2};
+    const ranks = {'b/kernel': 4, 'x/b/kernel': 3, 'c/kernel': 2, 'd/kernel': 2};
     const weights = Object.entries(ranks).flatMap(
       ([path, rank]) => learned({[path]: [12, 10]}, lora({rank, alpha: 4})).adapter.weights,
     );
     const files = toPeft({weights, generatedBy: 'a test', metadata: {}});
     expect(Object.entries(configOf(files)['rank_pattern'] as object)).toEqual([
-      ['a.b', 3],
+      ['x.b', 3],
       ['b', 4],
     ]);
     expect(Object.fromEntries(read(files).weights.map(w => [w.path, w.parametrization!.rank]))).toEqual(
