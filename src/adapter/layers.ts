@@ -24,10 +24,13 @@ export function kindOf(path: string, shape: readonly number[], others: ReadonlyS
   if (
     name === 'recurrent_kernel' ||
     others.has(`${layer}/recurrent_kernel`) ||
-    (/^kernel$/.test(name) && /(^|\/)(lstm|gru|simple_?rnn|rnn)(_?(cell|\d+))*$/i.test(layer))
+    (name === 'kernel' && RECURRENT.test(layer))
   ) {
     return 'recurrent';
   }
   if (shape.length === 2) return 'dense';
-  return /transpose/i.test(layer) ? 'transposed convolution' : 'conv';
+  return /transpose[^/]*$/i.test(layer) ? 'transposed convolution' : 'conv';
 }
+
+/** `lstm`, `lstm_1`, `lstm_LSTM1`, `forward_gru`; not `lstm_head`. */
+const RECURRENT = /(^|[/_])(lstm|gru|simple_?rnn|rnn)(_?(cell|lstm|gru|simple_?rnn|\d+))*$/i;

@@ -24,6 +24,8 @@ export type ModuleNames = (path: string) => string | null;
 export interface ToPeftOptions {
   /** Default: the path without the weight's own name, with dots: `block0/query/kernel` is of `block0.query`. */
   names?: ModuleNames;
+  /** The model: tells the kernel of a recurrent layer by its `recurrent_kernel`, also where only the first was trained. */
+  model?: WeightsOf;
   /** How numbers are written. Default 'F32'. */
   dtype?: FloatDtype;
   /** Leaves out what PEFT has no place for, instead of an error. Default false. */
@@ -45,10 +47,11 @@ export interface ToPeftOptions {
  *   DoRA beside LoRA, and for two weights of one name; each names the weight and what to do.
  */
 export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles {
-  const known = ['names', 'dtype', 'skip', 'fanInFanOut', 'baseModel', 'taskType'];
+  const known = ['names', 'model', 'dtype', 'skip', 'fanInFanOut', 'baseModel', 'taskType'];
   expectOptions('toPeft', options, known);
-  const {names = moduleOf, dtype = 'F32', skip = false, fanInFanOut = false} = options;
+  const {names = moduleOf, model, dtype = 'F32', skip = false, fanInFanOut = false} = options;
   const paths = new Set(adapter.weights.map(({path}) => path));
+  if (model) for (const path of namedWeights(model).keys()) paths.add(path);
 
   const places = new Map<string, Place>();
   for (const weight of adapter.weights) {
@@ -82,6 +85,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
         'with `names` that return null for the weights of the other',
     );
   }
+  // Of rank-stabilised factors as they are; what was made of others has its scale in alpha.
   const rankStabilised = pairs.every(({pair}) => pair.scaling?.rankStabilised);
   const adapted = new Set(pairs.map(({module}) => module));
   const whole = all.filter(place => place.pair === null);
@@ -229,11 +233,9 @@ function placeOf(weight: AdapterWeight, module: string, kind: LayerKind): Place 
   return {weight, module, parameter, kind, pair: exactProduct(weight)};
 }
 
-/** lora_alpha, so that alpha/k or alpha/sqrt(k) is the scale. */
-function alphaOf({scale, scaling, left}: ExactProduct, rankStabilised: boolean): number {
-  const k = left.shape[1]!;
-  if (scaling?.rank === k && scaling.rankStabilised === rankStabilised) return scaling.alpha;
-  return scale * (rankStabilised ? Math.sqrt(k) : k);
+/** lora_alpha: the method's own where it can stay, else so that alpha/k is the scale. */
+function alphaOf({scale, scaling, right}: ExactProduct, rankStabilised: boolean): number {
+  return scaling?.rankStabilised === rankStabilised ? scaling.alpha : scale * right.shape[0]!;
 }
 
 /** `[..., in, k]` is `[k, in, ...]` there. */
@@ -296,7 +298,10 @@ function finder({model, names = moduleOf, paths}: FromPeftOptions, note: string 
       return (
         noted.get(parameter) ??
         otherwise ??
-        fail(module, `: what its ${part} is called here cannot be known; give \`model\` or \`paths\``)
+        fail(
+          module,
+          `has a whole ${part}, and what that is called here cannot be known; give \`model\` or \`paths\``,
+        )
       );
     }
     const candidates = byParameter.get(parameter) ?? [];

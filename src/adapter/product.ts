@@ -1,5 +1,6 @@
 import {recipeOf} from '../recipe.js';
 import {type Scaling, scaling} from '../scaling.js';
+import {matrixShape} from '../targets.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
 import {below, beside, type HostArray, matrixOf, minus, sides, times, transposed} from './host.js';
 
@@ -46,8 +47,14 @@ export function exactProduct(weight: AdapterWeight): ExactProduct {
     throw new Error(
       `${path} [${shape}]: the change that ${name} makes with these options is no product. ${advice}`,
     );
-  const [k, most] = [made.left.shape[1]!, Math.min(sides(made.left)[0], sides(made.right)[1])];
-  if (made.derived && k > most) {
+  const [[m, n], [rows, k], [inner, columns]] = [matrixShape(shape), sides(made.left), sides(made.right)];
+  if (rows !== m || columns !== n || inner !== k || (made.scaling && made.scaling.rank !== k)) {
+    throw new Error(
+      `${path} [${shape}]: the factors of ${name} are [${made.left.shape}] and [${made.right.shape}] where ` +
+        `[${m},r] and [r,${n}] are needed${made.scaling ? `, r = ${made.scaling.rank}` : ''}`,
+    );
+  }
+  if (made.derived && k > Math.min(m, n)) {
     throw new Error(
       `${path} [${shape}]: the change that ${name} makes is a product only of rank ${k}. ${advice}`,
     );
