@@ -182,7 +182,7 @@ describe('checkpoints', () => {
     step();
     const data = vi.fn(() => undefined);
     const broken = checkpoints({optimizer, model}, folder, {every: {steps: 1}, keep: 1, data});
-    await expect(broken.save()).rejects.toThrow(/data is undefined/);
+    await expect(broken.save()).rejects.toThrow(/what data\(\) gives is undefined/);
     expect(names()).toContain('000001-step-1');
     await keeper.step();
     expect(names()).toEqual(['000003-step-2', 'notes.txt', 'other']);
@@ -230,7 +230,7 @@ describe('checkpoints', () => {
     const plain = tf.sequential({layers: [tf.layers.dense({units: 1, inputShape: [1]})]});
     plain.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     expect(() => checkpoints(plain as never, folder, {every: {steps: 1}})).toThrow(
-      /compiled with an optimizer of tfjs-lora/,
+      /must be one of tfjs-lora, such as loraAdam, and is SGD/,
     );
   });
 });
