@@ -1,8 +1,9 @@
 import {ioHandler} from '../adapter/io.js';
 import type {LayerLike, WeightsOf} from '../adapter/paths.js';
-import {ProjectedOptimizer} from '../optimizer.js';
+import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectNumber, expectOptions} from '../options.js';
-import {fromArtifacts} from './contents.js';
+import {expectJson, fromArtifacts} from './contents.js';
+import {expectOptimizer} from './expect-optimizer.js';
 import {saveCheckpoint} from './save.js';
 import {type Kept, list, nameOf, remove} from './shelf.js';
 
@@ -63,7 +64,9 @@ export function checkpoints(trained: Trained, folder: string, options: Checkpoin
     const number = ((await list(folder)).at(-1)?.number ?? 0) + 1;
     const step = optimizer.iterations;
     const url = nameOf(folder, number, step);
-    await saveCheckpoint(optimizer, url, {model, data: data ? data() : null});
+    const where: unknown = data ? data() : null;
+    expectJson('checkpoints: what data() gives', where);
+    await saveCheckpoint(optimizer, url, {model, data: where});
     [savedStep, savedAt] = [step, Date.now()];
     await removeOld(folder, url, keep);
     return url;
@@ -130,15 +133,11 @@ async function removeOld(folder: string, newest: string, keep: number): Promise<
 
 function partsOf(trained: Trained): {optimizer: ProjectedOptimizer; model: WeightsOf} {
   const {optimizer} = trained;
-  if (optimizer instanceof ProjectedOptimizer) {
-    return {
-      optimizer,
-      model: 'model' in trained && !('layers' in trained) ? trained.model : (trained as LayerLike),
-    };
-  }
-  throw new TypeError(
-    'checkpoints: give a model that was compiled with an optimizer of tfjs-lora, such as loraAdam, or {optimizer, model}',
-  );
+  expectOptimizer('checkpoints', optimizer);
+  return {
+    optimizer,
+    model: 'model' in trained && !('layers' in trained) ? trained.model : (trained as LayerLike),
+  };
 }
 
 function expectEvery(every: unknown): void {

@@ -6,6 +6,7 @@ import {unpack} from '../checkpoint.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
 import {type Contents, fromArtifacts, MODEL, OPTIMIZER} from './contents.js';
+import {expectOptimizer} from './expect-optimizer.js';
 import {attachedWeights, digestOf} from './save.js';
 import {expectSameOptions} from './same-options.js';
 
@@ -38,6 +39,7 @@ export async function loadCheckpoint(
   options: LoadCheckpointOptions = {},
 ): Promise<Resumed> {
   expectOptions('loadCheckpoint', options, ['model']);
+  expectOptimizer('loadCheckpoint', optimizer);
   const where = typeof source === 'string' ? source : 'the checkpoint';
   const {contents, specs, data} = fromArtifacts(where, await ioHandler(source, 'load').load!());
   expectSameOptions(contents.config, String(optimizer.getConfig()['name']));

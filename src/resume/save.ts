@@ -6,6 +6,7 @@ import {namedWeights, type WeightsOf} from '../adapter/paths.js';
 import {Header, type NamedTensors, pack} from '../checkpoint.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
+import {expectOptimizer} from './expect-optimizer.js';
 import {isGone} from '../tensors.js';
 import {
   expectJson,
@@ -42,6 +43,7 @@ export async function saveCheckpoint(
   options: SaveCheckpointOptions = {},
 ): Promise<io.SaveResult> {
   expectOptions('saveCheckpoint', options, ['model', 'data']);
+  expectOptimizer('saveCheckpoint', optimizer);
   const {model, data = null} = options;
   const handler = ioHandler(destination, 'save');
   expectJson('saveCheckpoint: data', data);
