@@ -124,16 +124,14 @@ function obstacle(node: GraphNode, param: string): string | null {
     : null;
 }
 
-/** The nodes that are run for some outputs, given some inputs. */
+/** The nodes that are run or fed for some outputs, given the nodes that are fed. */
 export function needed(nodes: Nodes, outputs: readonly string[], fed: ReadonlySet<string>): GraphNode[] {
-  return [
-    ...reach(outputs, name => (fed.has(name) ? [] : nodes[name]!.inputs.flatMap(node => node?.name ?? []))),
-  ]
-    .map(name => nodes[name]!)
-    .filter(({name}) => !fed.has(name));
+  const before = (name: string) =>
+    fed.has(name) ? [] : nodes[name]!.inputs.flatMap(node => node?.name ?? []);
+  return [...reach(outputs, before)].map(name => nodes[name]!);
 }
 
-/** The ops that must run asynchronously among those that are needed. */
+/** The ops that tfjs wants to run asynchronously, even when their value is given. */
 export const asynchronous = (nodes: readonly GraphNode[]): GraphNode[] =>
   nodes.filter(({category}) => category && ASYNC.has(category));
 

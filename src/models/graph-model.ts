@@ -52,7 +52,7 @@ export interface GraphInternals extends GraphModelLike {
 
 /** The internals of a GraphModel; throws where they are not what this package knows. */
 export function internalsOf(model: GraphModelLike): GraphInternals {
-  const {executor, artifacts, layers} = model as Partial<GraphInternals> & {layers?: unknown};
+  const {executor, artifacts, layers} = (model ?? {}) as Partial<GraphInternals> & {layers?: unknown};
   if (Array.isArray(layers)) {
     throw new TypeError(
       'trainableGraphModel is for models of tf.loadGraphModel; a LayersModel can be compiled with the optimizer as it is',

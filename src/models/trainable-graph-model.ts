@@ -167,7 +167,10 @@ function survey(
   }
   const paths = new GradientPaths(nodes, ends, starts);
   const {weightMap} = executor;
-  const constants = run.filter(({name}) => weightMap[name]?.[0]?.dtype === 'float32' && paths.has(name));
+  const isRun = new Set(run);
+  const constants = Object.values(nodes).filter(
+    node => isRun.has(node) && weightMap[node.name]?.[0]?.dtype === 'float32' && paths.has(node.name),
+  );
   const names = pathsOf(constants.map(({name}) => name));
   const candidates = constants.map((node, i) => {
     const {shape} = weightMap[node.name]![0]!;
@@ -212,7 +215,7 @@ function choose(
   const free = weights.filter(({obstacles}) => obstacles.size === 0);
   const chosen = targets === undefined ? [...new Set([...free, ...named])] : [...named];
   if (chosen.length > 0) return chosen;
-  const why = weights.length > 0 ? inWords(blockedBy(weights)) : 'the graph has no float32 weights';
+  const why = weights.length > 0 ? inWords(blockedBy(weights)) : 'no float32 weights lead to the outputs';
   throw new Error(`nothing in this graph can be trained: ${why}`);
 }
 

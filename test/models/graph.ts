@@ -30,17 +30,28 @@ export class Graph {
     return this.node('Placeholder', name, [], {dtype: attr.type(dtype), shape: attr.shape(shape)});
   }
 
-  node(op: string, name: string, input: readonly string[] = [], attributes: Record<string, Attribute> = {}): string {
+  node(
+    op: string,
+    name: string,
+    input: readonly string[] = [],
+    attributes: Record<string, Attribute> = {},
+  ): string {
     this.nodes.push({name, op, input, attr: attributes});
     return name;
   }
 
   /** A weight of numbers from a normal distribution, times `scale`, plus `offset`. */
-  weight(name: string, shape: number[], seed: number, {scale = 0.5, offset = 0, as = 'float32' as string} = {}): string {
+  weight(
+    name: string,
+    shape: number[],
+    seed: number,
+    {scale = 0.5, offset = 0, as = 'float32' as string} = {},
+  ): string {
     const numbers = tf.tidy(() => normal([1, Math.max(1, tf.util.sizeFromShape(shape))], seed).dataSync());
     const values = Float32Array.from(numbers, x => x * scale + offset);
     if (as === 'float32') return this.constant(name, shape, values);
-    if (as === 'float16') return this.constant(name, shape, Uint16Array.from(values, half), {dtype: 'float16'});
+    if (as === 'float16')
+      return this.constant(name, shape, Uint16Array.from(values, half), {dtype: 'float16'});
     const [min, max] = [Math.min(...values), Math.max(...values)];
     const quantization: Quantization = {dtype: 'uint8', min, scale: (max - min) / 255};
     const bytes = Uint8Array.from(values, x => Math.round((x - min) / quantization.scale!));
@@ -53,10 +64,20 @@ export class Graph {
     values: Float32Array | Int32Array | Uint8Array | Uint16Array,
     quantization?: Quantization,
   ): string {
+    this.values(name, shape, values, quantization);
+    return this.node('Const', name, [], {dtype: attr.type(values instanceof Int32Array ? 'INT32' : 'FLOAT')});
+  }
+
+  /** A weight whose node is in a function. */
+  values(
+    name: string,
+    shape: number[],
+    values: Float32Array | Int32Array | Uint8Array | Uint16Array,
+    quantization?: Quantization,
+  ): void {
     const dtype = values instanceof Int32Array ? 'int32' : 'float32';
     this.specs.push({name, shape, dtype, ...(quantization && {quantization})});
     this.data.push(values.slice().buffer as ArrayBuffer);
-    return this.node('Const', name, [], {dtype: attr.type(dtype === 'int32' ? 'INT32' : 'FLOAT')});
   }
 
   ints(name: string, ...values: number[]): string {
@@ -81,9 +102,14 @@ export class Graph {
     this.functions.push(definition);
   }
 
-  artifacts(signature?: {inputs: Record<string, string>; outputs: Record<string, string>}): tf.io.ModelArtifacts {
+  artifacts(signature?: {
+    inputs: Record<string, string>;
+    outputs: Record<string, string>;
+  }): tf.io.ModelArtifacts {
     const entries = (of: Record<string, string>) =>
-      Object.fromEntries(Object.entries(of).map(([key, name]) => [key, {name: `${name}:0`, dtype: 'DT_FLOAT'}]));
+      Object.fromEntries(
+        Object.entries(of).map(([key, name]) => [key, {name: `${name}:0`, dtype: 'DT_FLOAT'}]),
+      );
     return {
       format: 'graph-model',
       generatedBy: 'test',
@@ -99,7 +125,10 @@ export class Graph {
     };
   }
 
-  load(signature?: {inputs: Record<string, string>; outputs: Record<string, string>}): Promise<tf.GraphModel> {
+  load(signature?: {
+    inputs: Record<string, string>;
+    outputs: Record<string, string>;
+  }): Promise<tf.GraphModel> {
     return tf.loadGraphModel(tf.io.fromMemory(this.artifacts(signature)));
   }
 }
@@ -130,7 +159,10 @@ export function mlp({as = 'float32', activation = 'Relu'} = {}): Graph {
   graph.weight(dense('middle', 'BiasAdd/ReadVariableOp'), [7], 4, {as});
   graph.weight(dense('out', 'MatMul/ReadVariableOp'), [7, 3], 5);
   graph.weight(dense('out', 'BiasAdd/ReadVariableOp'), [3], 6);
-  const weights = (layer: string) => [dense(layer, 'MatMul/ReadVariableOp'), dense(layer, 'BiasAdd/ReadVariableOp')];
+  const weights = (layer: string) => [
+    dense(layer, 'MatMul/ReadVariableOp'),
+    dense(layer, 'BiasAdd/ReadVariableOp'),
+  ];
   graph.node('_FusedMatMul', dense('hidden', 'Relu'), ['x', ...weights('hidden')], {
     fused_ops: attr.strings('BiasAdd', activation),
     num_args: attr.int(1),
@@ -179,11 +211,16 @@ export function convnet({activation = 'Relu6', dilation = 1} = {}): Graph {
   graph.weight('bn/beta', [5], 18);
   graph.weight('bn/mean', [5], 19);
   graph.constant('bn/variance', [5], Float32Array.of(1, 2, 0.5, 1.5, 0.7));
-  graph.node('FusedBatchNormV3', 'bn/FusedBatchNormV3', ['conv3/BiasAdd', 'bn/gamma', 'bn/beta', 'bn/mean', 'bn/variance'], {
-    epsilon: attr.float(1e-3),
-    data_format: attr.string('NHWC'),
-    is_training: attr.bool(false),
-  });
+  graph.node(
+    'FusedBatchNormV3',
+    'bn/FusedBatchNormV3',
+    ['conv3/BiasAdd', 'bn/gamma', 'bn/beta', 'bn/mean', 'bn/variance'],
+    {
+      epsilon: attr.float(1e-3),
+      data_format: attr.string('NHWC'),
+      is_training: attr.bool(false),
+    },
+  );
   graph.node('Relu', 'bn/Relu', ['bn/FusedBatchNormV3']);
   graph.ints('pool/axes', 1, 2);
   graph.node('Mean', 'pool/Mean', ['bn/Relu', 'pool/axes']);
@@ -215,7 +252,9 @@ export function attention(scores: 'BatchMatMulV2' | 'Einsum' = 'BatchMatMulV2'):
       N: attr.int(2),
     });
   } else {
-    graph.node('BatchMatMulV2', 'attention/scores', ['attention/query', 'attention/key'], {adj_y: attr.bool(true)});
+    graph.node('BatchMatMulV2', 'attention/scores', ['attention/query', 'attention/key'], {
+      adj_y: attr.bool(true),
+    });
   }
   graph.constant('attention/scale', [], Float32Array.of(0.4));
   graph.node('Mul', 'attention/scaled', ['attention/scores', 'attention/scale']);
@@ -235,11 +274,17 @@ export function loop(): Graph {
   graph.weight('first/kernel', [4, 4], 41);
   graph.node('MatMul', 'first/MatMul', ['x', 'first/kernel']);
   graph.node('StatelessWhile', 'while', ['first/MatMul'], {cond: attr.func('cond'), body: attr.func('body')});
+  graph.node('Identity', 'state', ['while']);
   graph.weight('last/kernel', [4, 2], 42);
-  graph.node('MatMul', 'last/MatMul', ['while', 'last/kernel']);
-  graph.constant('cond/limit', [], Float32Array.of(1000));
-  graph.ints('cond/axes', 0, 1);
-  const named = (name: string, op: string, input: string[], attributes = {}) => ({name, op, input, attr: attributes});
+  graph.node('MatMul', 'last/MatMul', ['state', 'last/kernel']);
+  graph.values('cond/limit', [], Float32Array.of(1000));
+  graph.values('cond/axes', [2], Int32Array.of(0, 1));
+  const named = (name: string, op: string, input: string[], attributes = {}) => ({
+    name,
+    op,
+    input,
+    attr: attributes,
+  });
   const signature = (name: string, type: string) => ({
     name,
     inputArg: [{name: 'value', type: 'DT_FLOAT'}],
