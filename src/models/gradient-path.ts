@@ -127,7 +127,7 @@ function obstacle(node: GraphNode, param: string): string | null {
 /** The nodes that are run or fed for some outputs, given the nodes that are fed. */
 export function needed(nodes: Nodes, outputs: readonly string[], fed: ReadonlySet<string>): GraphNode[] {
   const before = (name: string) =>
-    fed.has(name) ? [] : nodes[name]!.inputs.flatMap(node => node?.name ?? []);
+    fed.has(name) || nodes[name]!.op === 'Const' ? [] : nodes[name]!.inputs.flatMap(node => node?.name ?? []);
   return [...reach(outputs, before)].map(name => nodes[name]!);
 }
 

@@ -52,10 +52,10 @@ export function isWeight(constant: GraphNode, shape: readonly number[], paths: G
   });
 }
 
-/** Whether a node's value depends on an input of the graph. */
+/** Whether a node's value depends on an input of the graph. Constants may have inputs that they only wait for. */
 function isComputed(node: GraphNode, seen = new Set<GraphNode>()): boolean {
   if (node.op.startsWith('Placeholder')) return true;
-  if (seen.has(node)) return false;
+  if (node.op === 'Const' || seen.has(node)) return false;
   seen.add(node);
   return node.inputs.some(input => input && isComputed(input, seen));
 }

@@ -36,8 +36,10 @@ export interface TrainableGraphModel<M extends GraphModelLike = GraphModelLike> 
   readonly blocked: readonly Blocked[];
   /** The model's `predict`. */
   predict(inputs: Tensor | Tensor[] | NamedTensorMap): Tensor | Tensor[] | NamedTensorMap;
-  /** The outputs, for use in a loss: the first as a tensor when there is one, else all. */
-  apply<T extends Tensor | Tensor[] = Tensor>(inputs: Tensor | Tensor[] | NamedTensorMap): T;
+  /** The one output, for use in a loss. */
+  apply(inputs: Tensor | Tensor[] | NamedTensorMap): Tensor;
+  /** All outputs in their order, for use in a loss. */
+  applyAll(inputs: Tensor | Tensor[] | NamedTensorMap): Tensor[];
   /** Writes the model with the weights as they are now, to be loaded by `tf.loadGraphModel`. */
   save(handlerOrUrl: io.IOHandler | string): Promise<io.SaveResult>;
   /** Makes the model what it was, bit by bit, and disposes the variables. */
@@ -109,6 +111,10 @@ export function trainableGraphModel<M extends GraphModelLike>(
     const gone = Object.values(variables).find(isGone);
     if (gone) throw new Error(`${gone.name} was disposed elsewhere; restore() brings the model back`);
   };
+  const applyAll = (inputs: Tensor | Tensor[] | NamedTensorMap): Tensor[] => {
+    expectAlive();
+    return [model.execute(fedAt(fed, inputs), [...outputs])].flat();
+  };
   // The variables and the constants they came from go with the model.
   Object.defineProperty(model, 'dispose', {
     configurable: true,
@@ -127,10 +133,16 @@ export function trainableGraphModel<M extends GraphModelLike>(
       expectAlive();
       return model.predict(inputs);
     },
-    apply<T extends Tensor | Tensor[]>(inputs: Tensor | Tensor[] | NamedTensorMap): T {
-      expectAlive();
-      return model.execute(fedAt(fed, inputs), [...outputs]) as T;
+    apply(inputs) {
+      if (outputs.length !== 1) {
+        throw new Error(
+          `apply gives one tensor, and the outputs are ${outputs.join(', ')}: name one of them in the option outputs, ` +
+            'or call applyAll',
+        );
+      }
+      return applyAll(inputs)[0]!;
     },
+    applyAll,
     async save(handlerOrUrl) {
       expectAlive();
       const moved = [...byNode].filter(([name, {dataId}]) => dataId !== sources.get(name)!.dataId);

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {expect, test} from 'vitest';
+import {namedWeights} from '../../src/adapter/paths.js';
 import {loraAdam, loraSgd, normal} from '../../src/index.js';
 import {trainableGraphModel, type TrainableGraphModel} from '../../src/models/trainable-graph-model.js';
 import {expectClose, numTensors, values} from '../helpers.js';
@@ -372,10 +373,23 @@ onEachBackend('which weights of a GraphModel', backend => {
     );
   });
 
+  test('several outputs come together', async () => {
+    const outputs = ['StatefulPartitionedCall/model/hidden/Relu', 'logits'];
+    const trainable = trainableGraphModel(await mlp().load(SIGNATURES['mlp']), {outputs});
+    const x = CASES['mlp']!.x();
+    expect(trainable.applyAll(x).map(y => y.shape)).toEqual([
+      [5, 8],
+      [5, 3],
+    ]);
+    expect(() => trainable.apply(x)).toThrow('model/hidden/Relu, logits: name one of them');
+    const sgd = tf.train.sgd(0.1);
+    sgd.minimize(() => tf.addN(trainable.applyAll(x).map(towards)), false, list(trainable.variables));
+    trainable.restore();
+  });
+
   test('two models of one graph have variables of their own', async () => {
-    const [one, other] = [await mlp().load(), await mlp().load()].map(model =>
-      trainableGraphModel(model),
-    ) as [TrainableGraphModel, TrainableGraphModel];
+    const one = trainableGraphModel(await mlp().load());
+    const other = trainableGraphModel(await mlp().load());
     expect(Object.keys(one.variables)).toEqual(Object.keys(other.variables));
     tf.train.sgd(1).minimize(() => towards(one.apply(CASES['mlp']!.x())), false, list(one.variables));
     expect(list(one.variables).map(values)).not.toEqual(list(other.variables).map(values));
@@ -553,5 +567,27 @@ onEachBackend('the life of a trainable GraphModel', () => {
     await expect(trainable.save('nowhere://x')).rejects.toThrow('0 handlers can save to nowhere://x');
     await expect(trainable.save({load: async () => ({})})).rejects.toThrow('save needs a URL');
     trainable.restore();
+  });
+
+  test('a graph that runs once at the start disposes no variable', async () => {
+    const graph = mlp();
+    graph.values('start/table', [2], Float32Array.of(1, 2));
+    const start = new Graph();
+    start.constant('start/table', [2], Float32Array.of(0, 0));
+    start.node('Square', 'start/Square', ['start/table']);
+    const artifacts = {...graph.artifacts(), modelInitializer: start.artifacts().modelTopology as object};
+    const model = await tf.loadGraphModel(tf.io.fromMemory(artifacts));
+    const trainable = trainableGraphModel(model);
+    const input = CASES['mlp']!.x();
+    const after = values((await model.executeAsync(input)) as tf.Tensor);
+    expect(list(trainable.variables).every(w => !w.isDisposed)).toBe(true);
+    expect(values(trainable.apply(input))).toEqual(after);
+    trainable.restore();
+    expect(predicted(model, input)).toEqual(after);
+  });
+
+  test('the variables are weights by path, for adapters', async () => {
+    const {variables} = trainableGraphModel(await mlp().load());
+    expect([...namedWeights(variables)]).toEqual(Object.entries(variables));
   });
 });

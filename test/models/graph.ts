@@ -26,7 +26,11 @@ export class Graph {
   private readonly data: ArrayBuffer[] = [];
   private readonly functions: object[] = [];
 
+  /** The converter lets constants wait for the first input. */
+  private readonly control: string[] = [];
+
   input(name: string, shape: readonly number[], dtype = 'FLOAT'): string {
+    if (this.control.length === 0) this.control.push(`^${name}`);
     return this.node('Placeholder', name, [], {dtype: attr.type(dtype), shape: attr.shape(shape)});
   }
 
@@ -65,7 +69,9 @@ export class Graph {
     quantization?: Quantization,
   ): string {
     this.values(name, shape, values, quantization);
-    return this.node('Const', name, [], {dtype: attr.type(values instanceof Int32Array ? 'INT32' : 'FLOAT')});
+    return this.node('Const', name, this.control, {
+      dtype: attr.type(values instanceof Int32Array ? 'INT32' : 'FLOAT'),
+    });
   }
 
   /** A weight whose node is in a function. */
