@@ -108,7 +108,7 @@ onEachBackend('freezeBatchNorm', () => {
   });
 
   test('with LoRA, and no more tensors are left than without', async () => {
-    // A wrapper leaves some in tfjs itself.
+    // For this model fit leaves some without freezing too.
     const left = async (isFrozen: boolean) => {
       const model = build();
       if (isFrozen) freezeBatchNorm(model);
