@@ -139,18 +139,18 @@ function readRules(targets: Targets, parametrization: Parametrization): readonly
     return targets.map(([pattern, treatment], i) => {
       if (treatment !== 'train' && treatment !== 'freeze' && !isParametrization(treatment)) {
         throw new TypeError(
-          `targets: rule ${i + 1} (${describe(pattern)}) must say 'train', 'freeze' or a parametrization ` +
+          `targets: rule ${i + 1} (${describePattern(pattern)}) must say 'train', 'freeze' or a parametrization ` +
             `such as lora({rank: 8}), not ${String(treatment)}`,
         );
       }
-      return {text: describe(pattern), matches: matcher(pattern), treatment};
+      return {text: describePattern(pattern), matches: matcher(pattern), treatment};
     });
   }
   const names = Array.isArray(targets) ? (targets as readonly string[]) : undefined;
   if (names?.length === 0) throw new Error('targets: an empty list of names trains nothing; leave it out');
   // Every name of a list is a rule of its own, so that a misspelt one is found.
   return (names ?? [targets as Pattern]).map(pattern => ({
-    text: describe(pattern),
+    text: describePattern(pattern),
     matches: matcher(pattern),
     treatment: parametrization,
   }));
@@ -169,7 +169,8 @@ export function isParametrization(value: unknown): value is Parametrization {
   );
 }
 
-function matcher(pattern: Pattern): (weight: WeightInfo) => boolean {
+/** A pattern as a predicate. */
+export function matcher(pattern: Pattern): (weight: WeightInfo) => boolean {
   if (pattern instanceof RegExp) {
     // A global or sticky expression remembers where it stopped.
     const stateless = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, ''));
@@ -193,7 +194,8 @@ export function plainName(name: string): string {
   return name.replace(/_\d+$/, '');
 }
 
-function describe(pattern: Pattern): string {
+/** A pattern in words. */
+export function describePattern(pattern: Pattern): string {
   const call = typeof pattern === 'function' && recipeOf(pattern);
   if (call) return `${call.name}(${call.args.map(arg => JSON.stringify(arg)).join(', ')})`;
   if (typeof pattern === 'function') return pattern.name ? `${pattern.name}()` : 'a predicate';

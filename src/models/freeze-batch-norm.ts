@@ -1,0 +1,60 @@
+/** What a layer of tfjs-layers is called with besides its inputs. */
+type CallOptions = Readonly<Record<string, unknown>>;
+
+/** A layer of tfjs-layers, as far as freezing needs it. */
+interface FreezableLayer {
+  readonly name: string;
+  getClassName(): string;
+  call(inputs: unknown, kwargs: CallOptions): unknown;
+  /** Those of a model. */
+  readonly layers?: readonly FreezableLayer[];
+  /** That of a wrapper such as TimeDistributed. */
+  readonly layer?: FreezableLayer;
+}
+
+/** A model of tfjs-layers. */
+export interface ModelWithLayers {
+  readonly name: string;
+  readonly layers: readonly object[];
+}
+
+/**
+ * Lets the batch norms of a LayersModel run in `fit` as they do in `predict`: with the saved mean and variance, which then
+ * stay what they are, bit by bit. tfjs moves them in every `fit`, also where `layer.trainable` is false; for a model that
+ * is tuned on little data that alone can spoil it. Gains and biases (gamma, beta) are trained still, where the layer is
+ * trainable.
+ *
+ *     const thaw = freezeBatchNorm(model);
+ *     await model.fit(x, y);
+ *     thaw();
+ *
+ * Reaches layers in models within the model, and in wrappers (TimeDistributed).
+ *
+ * @returns a function that undoes it
+ * @throws Error if the model has no batch norm
+ */
+export function freezeBatchNorm(model: ModelWithLayers): () => void {
+  const norms = [...batchNormsIn(model as unknown as FreezableLayer)];
+  if (norms.length === 0)
+    throw new Error(`freezeBatchNorm: the model ${model?.name} has no BatchNormalization layer`);
+  const undos = norms.map(layer => {
+    const before = Object.getOwnPropertyDescriptor(layer, 'call');
+    const call = layer.call;
+    const frozen: FreezableLayer['call'] = (inputs, kwargs) =>
+      call.call(layer, inputs, {...kwargs, training: false});
+    Object.defineProperty(layer, 'call', {value: frozen, configurable: true, writable: true});
+    return () => {
+      // Someone may have put something around it since.
+      if (layer.call !== frozen) return;
+      if (before) Object.defineProperty(layer, 'call', before);
+      else Reflect.deleteProperty(layer, 'call');
+    };
+  });
+  return () => undos.forEach(undo => undo());
+}
+
+function batchNormsIn(layer: FreezableLayer, found = new Set<FreezableLayer>()): Set<FreezableLayer> {
+  if (layer?.getClassName?.() === 'BatchNormalization') found.add(layer);
+  for (const inner of [...(layer?.layers ?? []), layer?.layer]) if (inner) batchNormsIn(inner, found);
+  return found;
+}
