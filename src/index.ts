@@ -82,6 +82,23 @@ export {
   type Where,
 } from './schedule.js';
 
+export {
+  type Audit,
+  audit,
+  type AuditedLoss,
+  type AuditedModel,
+  type AuditedWeight,
+  type AuditOptions,
+} from './models/audit.js';
+export {freezeBatchNorm, type ModelWithLayers} from './models/freeze-batch-norm.js';
+export {
+  type Blocked,
+  type GraphModelLike,
+  trainableGraphModel,
+  type TrainableGraphModel,
+  type TrainableGraphModelOptions,
+} from './models/trainable-graph-model.js';
+
 export {loraPlus, type LoraPlusOptions} from './lora-plus.js';
 export {denseGradient} from './capture/gradient.js';
 export {normal, splitSeed, uniform} from './random.js';

@@ -90,7 +90,10 @@ describe('who may import whom', () => {
       'rules/allocate-ranks.ts',
     ];
     for (const file of graph.keys()) {
-      if (/^(cli|adapter|models|resume|wasm|reference|capture|testing)\//.test(file) || allowed.includes(file))
+      if (
+        /^(cli|adapter|models|resume|wasm|reference|capture|testing)\//.test(file) ||
+        allowed.includes(file)
+      )
         continue;
       const text = readFileSync(join(src, file), 'utf8').replace(/\/\*\*?[\s\S]*?\*\/|\/\/.*/g, '');
       expect(text, file).not.toMatch(/\b(keep|dispose|variable)\(|\.dispose\(/);

@@ -62,7 +62,6 @@ export async function adapterOf(
   return {weights, generatedBy: generatedBy(), metadata};
 }
 
-
 /** Handles on what the variables hold now: a step gives them other data. */
 function snapshot({weight, parametrization, factors, frozen}: Attached) {
   const clones = (variables: Named) => mapValues(variables, variable => keep(variable.clone()));

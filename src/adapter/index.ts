@@ -1,6 +1,7 @@
 /** The entry `tfjs-lora/adapter`: what one training added to a model, as files that travel, merge, swap and resume. */
 
 export type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
+export {type Described, type DescribedPair, describeSafetensors} from './describe.js';
 export {adapterOf, type AdapterOfOptions} from './adapter-of.js';
 export {AdapterSet, type AdapterSetOptions, type Use} from './adapter-set.js';
 export type {BaseCheck} from './bind.js';
@@ -14,7 +15,29 @@ export {
   snapshot,
 } from './extract.js';
 export {decodeAdapter, encodeAdapter} from './format.js';
+export {fromKeras, type FromKerasOptions, toKeras, type ToKerasOptions} from './keras.js';
 export {loadAdapter} from './load.js';
 export {forgetBases, mergeAdapter, type MergeOptions, unmergeAdapter, type UnmergeOptions} from './merge.js';
 export {type LayerLike, namedWeights, type WeightsOf} from './paths.js';
+export {
+  fromPeft,
+  type FromPeftOptions,
+  type ModuleNames,
+  type PeftFiles,
+  toPeft,
+  type ToPeftOptions,
+} from './peft.js';
 export {type CompiledModel, readAdapter, saveAdapter, type SaveAdapterOptions} from './save.js';
+export {decodeSafetensors, encodeSafetensors, type FloatDtype} from './safetensors.js';
+export {
+  type Checkpoints,
+  checkpoints,
+  type CheckpointsOptions,
+  latestCheckpoint,
+  loadCheckpoint,
+  type LoadCheckpointOptions,
+  type Resumed,
+  saveCheckpoint,
+  type SaveCheckpointOptions,
+  type Trained,
+} from '../resume/index.js';

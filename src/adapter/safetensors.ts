@@ -13,8 +13,6 @@ export interface SafetensorsFile<T extends HostTensor = HostTensor> {
 /** A tensor and how its numbers stood in the file. */
 export type StoredTensor = HostTensor & {readonly dtype: string};
 
-export type Float32Entry = HostTensor;
-
 const MAX_HEADER = 16 * 1024 * 1024;
 const MAX_AXES = 8;
 

@@ -4,7 +4,8 @@ import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import * as tf from '@tensorflow/tfjs';
 import {afterAll, beforeAll, describe, expect, test} from 'vitest';
-import {mergeAdapterBytes} from '../../../src/adapter/bytes.js';
+import {decodeAdapter} from '../../../src/adapter/format.js';
+import {mergeAdapter} from '../../../src/adapter/merge.js';
 import {keepWhatWasLearned} from '../../../src/cli/adapt/keep.js';
 import {distance} from '../../../src/cli/adapt/method-names.js';
 import {comparedByDefault, methods} from '../../../src/cli/adapt/methods.js';
@@ -12,7 +13,6 @@ import {buildOptimizer, parametrizationAt} from '../../../src/cli/adapt/optimize
 import {type Options, readOptions} from '../../../src/cli/adapt/options.js';
 import {chooseBackend} from '../../../src/cli/backend.js';
 import {adaptation} from '../../../src/cli/byte-lm/adaptation.js';
-import {trainableVariables} from '../../../src/cli/byte-lm/model.js';
 import {loadModel} from '../../../src/cli/files.js';
 import {modelFolder} from '../../../src/cli/package.js';
 import {expectClose, numTensors} from '../../helpers.js';
@@ -77,7 +77,7 @@ describe.each(Object.keys(methods))('%s', name => {
       const bytes = readFileSync(join(out, 'adapter.safetensors'));
       expect([kept.adapterBytes, kept.note]).toEqual([bytes.length, undefined]);
       again = await loadModel(modelFolder);
-      mergeAdapterBytes(bytes, trainableVariables(again));
+      await mergeAdapter(again, decodeAdapter(bytes));
     }
     for (const [weight, values] of named(again)) expectClose(values, end.get(weight)!, 1e-5);
     again.dispose();

@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
-import {encodeAdapter, mergeAdapterBytes} from '../../../src/adapter/bytes.js';
+import {adapterOf} from '../../../src/adapter/adapter-of.js';
+import {mergeAdapter} from '../../../src/adapter/merge.js';
 import {chooseBackend} from '../../../src/cli/backend.js';
 import {adaptation} from '../../../src/cli/byte-lm/adaptation.js';
-import {byteTransformer, trainableVariables} from '../../../src/cli/byte-lm/model.js';
+import {byteTransformer} from '../../../src/cli/byte-lm/model.js';
 import {innerNames, innerOptimizer} from '../../../src/cli/inner.js';
 import {UsageError} from '../../../src/cli/usage-error.js';
 import {loraAdam} from '../../../src/index.js';
@@ -54,16 +55,16 @@ describe('adaptation', () => {
     const {loss} = await adaptation(model, optimizer, text, {...run, onStep, signal: stop.signal});
     expect(loss.length).toBe(5);
 
-    const file = await encodeAdapter(optimizer);
+    const adapter = await adapterOf(optimizer, model);
     const base = byteTransformer(small);
     expect(weightsOf(base)).not.toEqual(weightsOf(model));
-    mergeAdapterBytes(file, trainableVariables(base));
+    await mergeAdapter(base, adapter);
     const [expected, actual] = [weightsOf(model), weightsOf(base)];
     expected.forEach((values, i) =>
       values.forEach((value, j) => expect(actual[i]![j]).toBeCloseTo(value, 5)),
     );
     const other = byteTransformer({...small, blocks: 0});
-    expect(() => mergeAdapterBytes(file, trainableVariables(other))).toThrow('does not have');
+    await expect(mergeAdapter(other, adapter)).rejects.toThrow(/the adapter is for another model: it has no/);
     optimizer.dispose();
     for (const m of [model, base, other]) m.dispose();
   });
