@@ -4,8 +4,8 @@
 //     node examples/char-rnn.mjs --data FOLDER
 //     node examples/char-rnn.mjs --self-made       a small model of made-up sentences, in seconds
 //
-import {readFileSync, writeFileSync} from 'node:fs';
-import {join} from 'node:path';
+import {mkdirSync, readFileSync, writeFileSync} from 'node:fs';
+import {dirname, join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import 'tfjs-lora/wasm';
@@ -24,12 +24,12 @@ async function main() {
   const given = readArguments({
     data: {is: 'folder of data sets', default: undefined},
     out: {is: 'folder to write to; default runs/char-rnn', default: undefined},
-    steps: {is: 'training steps', default: 120, least: 1},
+    steps: {is: 'training steps', default: 90, least: 1},
     rank: {is: 'rank of LoRA', default: 8, least: 1},
     rate: {is: 'highest learning rate', default: 0.01, least: 1e-9},
-    rows: {is: 'texts in a batch', default: 32, least: 1},
+    rows: {is: 'texts in a batch', default: 16, least: 1},
     seed: {is: 'seed of everything random', default: 0},
-    compare: {is: 'try rates, and training all weights, on the validation part first', default: false},
+    compare: {is: 'choose the rate on the validation part, and train all weights too', default: false},
     result: {is: 'where else to write result.json', default: undefined},
     'self-made': {is: 'a small model of made-up sentences', default: false},
   });
@@ -62,18 +62,22 @@ async function main() {
   const before = await tell();
   const writtenBefore = await sample();
   let trials = [];
+  let whole;
   let {rate} = given;
   if (given.compare) {
-    trials = await tryRates(task, settings, restart, tell);
-    rate = best(trials, 'lora').rate;
+    trials = await tryRates(task, settings, restart);
+    rate = best(trials, 'LoRA').rate;
     console.log(`The best rate for LoRA on the validation part: ${rate}`);
+    restart();
+    const other = best(trials, 'all weights').rate;
+    const optimizer = methods['all weights'].optimizer(other, settings);
+    await train(task, optimizer, {...settings, label: 'all weights: '});
+    whole = await tell();
+    optimizer.dispose();
   }
 
   restart();
-  const optimizer = loraAdam(cosine(rate, {steps: settings.steps, warmup: 10}), {
-    rank: given.rank,
-    seed: given.seed,
-  });
+  const optimizer = methods.LoRA.optimizer(rate, settings);
   const run = await train(task, optimizer, {...settings, label: '', look: true});
   const after = await tell();
   const writtenAfter = await sample();
@@ -90,9 +94,14 @@ async function main() {
   const change = ([from, to]) => `${to >= from ? '+' : '-'}${percent(Math.abs(to / from - 1))}`;
   const row = (name, from, to) => [name, from.toFixed(3), to.toFixed(3), change([from, to])];
   const natsTable = [
-    ['Nats a character', 'before', 'after', 'change'],
+    ['Nats a character', 'before', 'after LoRA', 'change'],
     row(`${target.name}, held out`, before.target, after.target),
     row(base.name, before.base, after.base),
+  ];
+  const wholeTable = whole && [
+    ['All weights instead', 'before', 'after', 'change'],
+    row(`${target.name}, held out`, before.target, whole.target),
+    row(base.name, before.base, whole.base),
   ];
   const trained = optimizer.explain(model, null).reduce((sum, {trained}) => sum + trained, 0);
   const costTable = [
@@ -105,11 +114,7 @@ async function main() {
       percent(sizes.adapterBytes / sizes.modelBytes),
     ],
   ];
-  const tables = [
-    natsTable,
-    costTable,
-    ...(given.compare ? [trialTable(trials, base.name, target.name)] : []),
-  ];
+  const tables = [natsTable, costTable, ...(given.compare ? [trialTable(trials)] : [])];
   console.log(tables.map(table).join('\n\n'));
   console.log(`\nAdapter merged into the untrained model again: ${again.toFixed(3)} nats`);
   const frame = text => text.replace(/^/gm, '  | ');
@@ -130,7 +135,7 @@ async function main() {
     },
     texts: {base: base.name, target: target.name, notes: target.notes, testCharacters: target.test.length},
     check: task.check ?? null,
-    nats: {before, after, readBack: again},
+    nats: {before, after, allWeights: whole ?? null, readBack: again},
     parameters: {all: model.countParams(), trained},
     bytes: sizes,
     trials,
@@ -139,12 +144,20 @@ async function main() {
   };
   const json = `${JSON.stringify(result, null, 2)}\n`;
   writeFileSync(join(out, 'result.json'), json);
-  if (given.result) writeFileSync(given.result, json);
+  if (given.result) {
+    mkdirSync(dirname(given.result), {recursive: true});
+    writeFileSync(given.result, json);
+  }
   const points = key => run.seen.map(entry => [entry.step, entry[key]]);
   const parts = [
     {title: 'Nats a character', rows: natsTable},
+    ...(whole
+      ? [
+          {title: 'All weights instead, the same steps', rows: wholeTable},
+          {title: 'Rates tried on the validation part', rows: trialTable(trials)},
+        ]
+      : []),
     {title: 'Cost', rows: costTable},
-    ...(given.compare ? [{title: 'Rates and methods', rows: tables[2]}] : []),
     {
       title: 'Learning and forgetting',
       svg: curves(
@@ -245,7 +258,7 @@ function split(codes, most) {
   };
 }
 
-/** Trains for some steps; with `look` it measures eight times on the way. */
+/** Trains for some steps; with `look` it measures six times on the way. */
 async function train({model, base, target}, optimizer, {steps, rows, time, seed, label, look}) {
   model.compile({optimizer, loss: 'sparseCategoricalCrossentropy'});
   const next = random(seed + 1);
@@ -254,7 +267,7 @@ async function train({model, base, target}, optimizer, {steps, rows, time, seed,
   const seen = [];
   const start = performance.now();
   const measure = async step => {
-    const few = Math.min(8000, target.validation.length);
+    const few = Math.min(5000, target.validation.length);
     const known = base.test.subarray(0, few);
     seen.push({
       step,
@@ -268,27 +281,35 @@ async function train({model, base, target}, optimizer, {steps, rows, time, seed,
     losses.push(await model.trainOnBatch(x, y));
     tf.dispose([x, y]);
     show(step, losses.at(-1));
-    if (look && (step % Math.ceil(steps / 8) === 0 || step === steps)) await measure(step);
+    if (look && (step % Math.ceil(steps / 6) === 0 || step === steps)) await measure(step);
   }
   return {losses, seen, seconds: (performance.now() - start) / 1000};
 }
 
-/** The same number of steps at each of a few rates, through LoRA and on all weights. */
-async function tryRates(task, settings, restart, tell) {
-  const {steps, rank, seed} = settings;
-  const rates = {lora: [0.005, 0.01, 0.02], 'all weights': [0.001, 0.003]};
+/** How each method moves the weights, and the rates to choose from. */
+const methods = {
+  LoRA: {
+    rates: [0.005, 0.01, 0.02],
+    optimizer: (rate, {rank, seed, steps}) => loraAdam(cosine(rate, {steps, warmup: 10}), {rank, seed}),
+  },
+  'all weights': {
+    rates: [0.001, 0.003],
+    optimizer: (rate, {steps}) =>
+      scheduled(tf.train.adam(rate, 0.9, 0.999, 1e-7), cosine(rate, {steps, warmup: 10})),
+  },
+};
+
+/** A third of the steps at each rate, and the nats on the validation part after them. */
+async function tryRates(task, settings, restart) {
+  const steps = Math.ceil(settings.steps / 3);
+  const some = task.target.validation.subarray(0, 8000);
   const trials = [];
-  for (const [method, all] of Object.entries(rates)) {
-    for (const rate of all) {
+  for (const [method, {rates, optimizer: make}] of Object.entries(methods)) {
+    for (const rate of rates) {
       restart();
-      const schedule = cosine(rate, {steps, warmup: 10});
-      const optimizer =
-        method === 'lora'
-          ? loraAdam(schedule, {rank, seed})
-          : scheduled(tf.train.adam(rate, 0.9, 0.999, 1e-7), schedule);
-      await train(task, optimizer, {...settings, label: `${method}, rate ${rate}: `});
-      const validation = await nats(task.model, task.target.validation);
-      trials.push({method, rate, validation, ...(await tell())});
+      const optimizer = make(rate, {...settings, steps});
+      await train(task, optimizer, {...settings, steps, label: `${method}, rate ${rate}: `});
+      trials.push({method, rate, steps, validation: await nats(task.model, some)});
       optimizer.dispose();
     }
   }
@@ -309,12 +330,11 @@ function scheduled(optimizer, schedule) {
 const best = (trials, method) =>
   trials.filter(trial => trial.method === method).reduce((a, b) => (b.validation < a.validation ? b : a));
 
-const trialTable = (trials, base, target) => [
-  ['Method', 'rate', `${target}, validation`, `${target}, held out`, base],
+const trialTable = trials => [
+  ['Trial', 'rate', 'steps', 'validation'],
   ...trials.map(trial => [
     trial === best(trials, trial.method) ? `${trial.method} (chosen)` : trial.method,
-    String(trial.rate),
-    ...[trial.validation, trial.target, trial.base].map(value => value.toFixed(3)),
+    ...[trial.rate, trial.steps, trial.validation.toFixed(3)].map(String),
   ]),
 ];
 

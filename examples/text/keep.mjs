@@ -5,6 +5,8 @@ import {encodeAdapter, mergeAdapterBytes} from '../../dist/adapter/bytes.js';
 import {saveModel} from '../../dist/cli/files.js';
 import {UserError} from './arguments.mjs';
 
+export {saveModel};
+
 const adapterFile = 'adapter.safetensors';
 
 /** The folder of a new run: the one asked for, if it holds none; or else the usual one, with a number if it is taken. */
