@@ -24,9 +24,9 @@ async function main() {
   const given = readArguments({
     data: {is: 'folder of data sets', default: undefined},
     out: {is: 'folder to write to; default runs/char-rnn', default: undefined},
-    steps: {is: 'training steps', default: 90, least: 1},
+    steps: {is: 'training steps', default: 60, least: 1},
     rank: {is: 'rank of LoRA', default: 8, least: 1},
-    rate: {is: 'highest learning rate', default: 0.01, least: 1e-9},
+    rate: {is: 'highest learning rate', default: 0.02, least: 1e-9},
     rows: {is: 'texts in a batch', default: 16, least: 1},
     seed: {is: 'seed of everything random', default: 0},
     compare: {is: 'choose the rate on the validation part, and train all weights too', default: false},
@@ -118,8 +118,8 @@ async function main() {
   console.log(tables.map(table).join('\n\n'));
   console.log(`\nAdapter merged into the untrained model again: ${again.toFixed(3)} nats`);
   const frame = text => text.replace(/^/gm, '  | ');
-  console.log(`\nWritten before, after "${task.beginning}"\n${frame(writtenBefore)}`);
-  console.log(`\nWritten after\n${frame(writtenAfter)}\n`);
+  console.log(`\nWhat followed "${task.beginning}" before:\n${frame(writtenBefore)}`);
+  console.log(`\nWhat follows "${task.beginning}" now:\n${frame(writtenAfter)}\n`);
 
   const result = {
     date: new Date().toISOString(),
@@ -150,7 +150,7 @@ async function main() {
   }
   const points = key => run.seen.map(entry => [entry.step, entry[key]]);
   const parts = [
-    {title: 'Nats a character', rows: natsTable},
+    {title: 'Result', rows: natsTable},
     ...(whole
       ? [
           {title: 'All weights instead, the same steps', rows: wholeTable},
@@ -175,8 +175,8 @@ async function main() {
         faint: run.losses.map((loss, i) => [i + 1, loss]),
       }),
     },
-    {title: `Written before, after "${task.beginning}"`, text: writtenBefore},
-    {title: 'Written after', text: writtenAfter},
+    {title: `What followed "${task.beginning}" before`, text: writtenBefore},
+    {title: `What follows "${task.beginning}" now`, text: writtenAfter},
     {title: 'What happened to each weight', text: `${explained.join('\n')}`, wide: true},
     {title: 'How the kernels of an RNN are captured', text: howCaptured},
   ];
@@ -226,8 +226,8 @@ async function shakespeareToBronte(data) {
   ];
   return {
     ...{model, characters, check, units: 128, beginning: 'I thought '},
-    base: {name: 'Shakespeare', test: split(encode(shakespeare, characters), 30_000).test},
-    target: {name: 'Brontë', notes, ...split(encode(bronte, characters), 30_000)},
+    base: {name: 'Shakespeare', test: split(encode(shakespeare, characters), 16_000).test},
+    target: {name: 'Brontë', notes, ...split(encode(bronte, characters), 16_000)},
   };
 }
 
@@ -267,7 +267,7 @@ async function train({model, base, target}, optimizer, {steps, rows, time, seed,
   const seen = [];
   const start = performance.now();
   const measure = async step => {
-    const few = Math.min(5000, target.validation.length);
+    const few = Math.min(3200, target.validation.length);
     const known = base.test.subarray(0, few);
     seen.push({
       step,
