@@ -309,7 +309,9 @@ async function tryRates(task, settings, restart) {
       restart();
       const optimizer = make(rate, {...settings, steps});
       await train(task, optimizer, {...settings, steps, label: `${method}, rate ${rate}: `});
-      trials.push({method, rate, steps, validation: await nats(task.model, some)});
+      const validation = await nats(task.model, some);
+      console.log(`${method}, rate ${rate}: ${validation.toFixed(3)} nats on the validation part`);
+      trials.push({method, rate, steps, validation});
       optimizer.dispose();
     }
   }

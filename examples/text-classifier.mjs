@@ -378,8 +378,11 @@ async function compare(start, {base, target}, settings) {
   };
   for (const [method, {rates}] of Object.entries(methods)) {
     const tried = [];
-    for (const rate of rates)
-      tried.push({rate, ...(await attempt(method, rate, settings.seed, `${method}, rate ${rate}: `))});
+    for (const rate of rates) {
+      const result = await attempt(method, rate, settings.seed, `${method}, rate ${rate}: `);
+      console.log(`${method}, rate ${rate}: ${percent(result.validation)} on the validation part`);
+      tried.push({rate, ...result});
+    }
     const best = tried.reduce((a, b) => (b.validation > a.validation ? b : a));
     const runs = [best];
     for (const seed of [1])
