@@ -89,7 +89,7 @@ async function main() {
     out: {is: 'folder to write to; default runs/text-classifier', default: undefined},
     steps: {is: 'training steps; 0: as the task says', default: 0},
     rank: {is: 'rank of LoRA', default: 8, least: 1},
-    rate: {is: 'highest learning rate', default: 0.01, least: 1e-9},
+    rate: {is: 'highest learning rate', default: 0.02, least: 1e-9},
     rows: {is: 'sentences in a batch', default: 32, least: 1},
     few: {
       is: 'sentences of each label to learn from; 0: all; default: as the task says',
