@@ -1,18 +1,79 @@
 import {execFile} from 'node:child_process';
-import {readdirSync, readFileSync} from 'node:fs';
+import {mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {promisify} from 'node:util';
-import {expect, test} from 'vitest';
+import {afterAll, describe, expect, test} from 'vitest';
 
 const folder = fileURLToPath(new URL('../examples', import.meta.url));
 
-test.each(readdirSync(folder).filter(file => file.endsWith('.mjs')))('%s runs', async file => {
-  const {stdout} = await promisify(execFile)(process.execPath, [`${folder}/${file}`]);
-  expect(stdout).not.toBe('');
+const elsewhere = mkdtempSync(join(tmpdir(), 'examples-'));
+afterAll(() => rmSync(elsewhere, {recursive: true}));
+
+/** Runs an example in a folder of its own, where it may write. */
+const run = (file: string, args: string[] = [], env: Record<string, string> = {}) =>
+  promisify(execFile)(process.execPath, [`${folder}/${file}`, ...args], {
+    cwd: elsewhere,
+    env: {...process.env, ...env},
+  });
+
+const readExample = (file: string) => readFileSync(`${folder}/${file}`, 'utf8');
+const examples = readdirSync(folder).filter(file => file.endsWith('.mjs'));
+
+test.each(examples)(
+  '%s runs',
+  async file => {
+    const {stdout} = await run(file, readExample(file).includes('--self-made') ? ['--self-made'] : []);
+    expect(stdout).not.toBe('');
+  },
+  180_000,
+);
+
+describe.each(['char-rnn', 'text-classifier'])('%s', name => {
+  test.each([
+    [['--stepps', '3'], /^\S+: Unknown option '--stepps'.*--steps/],
+    [['--rank', 'few'], /^\S+: --rank takes a whole number from 1 on, got "few"/],
+    [['--data', '/nowhere'], /^\S+: \/nowhere has no \S+\/ \(from https:.*--self-made/],
+  ])('says in one line what is wrong with %j', async (args, message) => {
+    const failure = await run(`${name}.mjs`, args).then(
+      () => undefined,
+      (error: unknown) => error as {code: number; stderr: string},
+    );
+    expect(failure?.code).toBe(2);
+    expect(failure!.stderr).toMatch(message);
+    expect(failure!.stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  test('wrote an adapter, a model and a report that loads nothing', () => {
+    const out = join(elsewhere, 'runs', name);
+    expect(readdirSync(out)).toEqual(
+      expect.arrayContaining(['adapter.safetensors', 'model', 'report.html', 'result.json']),
+    );
+    const page = readFileSync(join(out, 'report.html'), 'utf8');
+    expect(page).toMatch(/<polyline points="[\d.]+,[\d.]+ /);
+    expect(page).not.toMatch(/NaN|undefined|<script|src=|href=/);
+  });
+});
+
+test('the character model learns, and its adapter holds what it learned', () => {
+  const {nats} = JSON.parse(readFileSync(join(elsewhere, 'runs/char-rnn/result.json'), 'utf8')) as {
+    nats: {before: {target: number}; after: {target: number}; readBack: number};
+  };
+  expect(nats.after.target).toBeLessThan(nats.before.target / 2);
+  expect(nats.readBack).toBeCloseTo(nats.after.target, 3);
+});
+
+test('the classifier learns, and its adapter holds what it learned', () => {
+  const {accuracy} = JSON.parse(
+    readFileSync(join(elsewhere, 'runs/text-classifier/result.json'), 'utf8'),
+  ) as {accuracy: {before: number; after: number; readBack: number}};
+  expect(accuracy.after).toBeGreaterThan(accuracy.before + 0.3);
+  expect(accuracy.readBack).toBe(accuracy.after);
 });
 
 test('the parametrization of the example takes fewer than 40 lines', () => {
-  const text = readFileSync(`${folder}/own-parametrization.mjs`, 'utf8');
+  const text = readExample('own-parametrization.mjs');
   const variant = text.slice(text.indexOf('/**'), text.indexOf('await tf.setBackend'));
   expect(variant).toMatch(/^\/\*\*[\s\S]*function waves/);
   expect(variant.split('\n').filter(line => line.trim() !== '').length).toBeLessThan(40);
