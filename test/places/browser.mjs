@@ -57,6 +57,7 @@ export async function launch(executablePath, bundled) {
     async run(setting, timeout) {
       const page = await context.newPage();
       const errors = [];
+      if (process.env.PLACES_VERBOSE) page.on('console', message => console.log(message.text()));
       page.on('pageerror', error => errors.push(error.message));
       try {
         await page.goto(`http://127.0.0.1:${server.address().port}/`);

@@ -8,9 +8,14 @@ export interface Setting {
   readonly backend: string;
   /** Whether `tfjs-lora/wasm` is installed. */
   readonly kernels: boolean;
+  /** Part of the names of what to run; default: everything. */
+  readonly only?: string;
+  /** Also what takes long. */
+  readonly full?: boolean;
 }
 
-export const STEPS = 5;
+/** Steps through taps, and with formed gradients; plain tfjs takes one, to see whether it can. */
+export const STEPS = {auto: 5, dense: 3, plain: 1};
 
 /** What one training came to. */
 export interface Trained {
@@ -32,7 +37,7 @@ type Outcome<T> = T | {readonly error: string};
 export interface Measured {
   readonly description: string;
   readonly scenarios: Readonly<
-    Record<string, {auto: Outcome<Trained>; dense: Outcome<Trained>; plain: Outcome<Trained>}>
+    Record<string, {auto: Outcome<Trained>; dense?: Outcome<Trained>; plain?: Outcome<Trained>}>
   >;
   readonly features: Readonly<Record<string, Outcome<Felt>>>;
   /** What the library said on the console. */
@@ -43,7 +48,7 @@ const buffers = () => tf.backend().numDataIds();
 const read = async (weights: readonly tf.Tensor[]) =>
   (await Promise.all(weights.map(async weight => Array.from(await weight.data())))).flat();
 
-async function train(scenario: Scenario, make: () => tf.Optimizer): Promise<Trained> {
+async function train(scenario: Scenario, steps: number, make: () => tf.Optimizer): Promise<Trained> {
   const tensors = tf.memory().numTensors;
   let built: Built | undefined;
   const optimizer = make();
@@ -52,18 +57,18 @@ async function train(scenario: Scenario, make: () => tf.Optimizer): Promise<Trai
     const before = await read(built.weights);
     const losses: number[] = [];
     let warm = {tensors: 0, buffers: 0};
-    for (let i = 0; i < STEPS; i++) {
+    for (let i = 0; i < steps; i++) {
       losses.push(await built.step(optimizer));
       // Small factors are stepped together from their second step on.
       if (i === 1) warm = {tensors: tf.memory().numTensors, buffers: buffers()};
     }
-    const steps = tf.memory().numTensors - warm.tensors;
-    const more = buffers() - warm.buffers;
+    const tensorsMore = tf.memory().numTensors - warm.tensors;
+    const buffersMore = buffers() - warm.buffers;
     const changes = (await read(built.weights)).map((value, i) => value - before[i]!);
     optimizer.dispose();
     built.dispose();
     const disposed = tf.memory().numTensors - tensors;
-    return {losses, changes, left: {steps, buffers: more, disposed}};
+    return {losses, changes, left: {steps: tensorsMore, buffers: buffersMore, disposed}};
   } catch (error) {
     optimizer.dispose();
     built?.dispose();
@@ -81,7 +86,10 @@ async function attempt<T>(work: () => Promise<T>): Promise<Outcome<T>> {
 }
 
 /** All of it. Throws where the backend cannot be had. */
-export async function measure({backend, kernels}: Setting, description: string): Promise<Measured> {
+export async function measure(
+  {backend, kernels, only = '', full = false}: Setting,
+  description: string,
+): Promise<Measured> {
   const warnings: string[] = [];
   const {warn} = console;
   console.warn = (...parts: unknown[]) => {
@@ -96,16 +104,26 @@ export async function measure({backend, kernels}: Setting, description: string):
       throw new Error(`no ${backend} here: tfjs fell back to ${tf.getBackend()}`);
     // Otherwise tfjs computes small tensors on the CPU, and nothing here would run on the GPU.
     if (backend === 'webgpu') tf.env().set('WEBGPU_CPU_FORWARD', false);
+    // In software webgpu is slow: there each model is trained once.
+    const once = backend === 'webgpu' && !full;
     const trained: Record<string, Measured['scenarios'][string]> = {};
     for (const [name, scenario] of Object.entries(scenarios)) {
+      if (!name.includes(only) || (once && scenario.slow)) continue;
+      console.debug(`${(performance.now() / 1000).toFixed(1)} s: ${name}`);
+      const ours = (capture: 'auto' | 'dense') =>
+        attempt(() => train(scenario, STEPS[capture], () => optimizerOf(scenario, capture)));
+      const plain = () => tf.train.adam(0.02, 0.9, 0.999, 1e-7);
       trained[name] = {
-        auto: await attempt(() => train(scenario, () => optimizerOf(scenario, 'auto'))),
-        dense: await attempt(() => train(scenario, () => optimizerOf(scenario, 'dense'))),
-        plain: await attempt(() => train(scenario, () => tf.train.adam(0.02, 0.9, 0.999, 1e-7))),
+        auto: await ours('auto'),
+        ...(!once && {dense: await ours('dense')}),
+        ...(!/^webg/.test(backend) && {plain: await attempt(() => train(scenario, STEPS.plain, plain))}),
       };
     }
     const found: Record<string, Outcome<Felt>> = {};
-    for (const [name, feature] of Object.entries<Feature>({...methods, ...features})) {
+    for (const [name, feature] of Object.entries<Feature>({...methods, ...features}).filter(([name]) =>
+      name.includes(only),
+    )) {
+      console.debug(`${(performance.now() / 1000).toFixed(1)} s: ${name}`);
       found[name] = await attempt(async () => {
         const tensors = tf.memory().numTensors;
         const values = await feature();
