@@ -48,8 +48,8 @@ export function expectMovable(projected: Projected): void {
 }
 
 /**
- * Whether a step may read a number: not on webgpu, which reads at once only through a canvas, slowly, and outside a
- * browser not at all. The first time it says so on the console.
+ * Whether a step may read a number: not on webgpu, which cannot hand one over at once. The first time it says so on
+ * the console.
  */
 export function canRead(): boolean {
   if (getBackend() !== 'webgpu') return true;

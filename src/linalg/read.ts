@@ -1,24 +1,25 @@
 import type {Tensor} from '@tensorflow/tfjs-core';
-import {getBackend} from '@tensorflow/tfjs-core';
+import {backend, getBackend} from '@tensorflow/tfjs-core';
 
 /**
  * The numbers of a tensor, at once; not to be written to.
  *
- * Throws where the backend cannot hand them over: webgpu reads a buffer through a canvas, which only browsers have.
+ * Throws on webgpu, unless they are on the host still. tfjs would read them through a canvas there: outside a browser
+ * there is none, and in Chromium without a GPU the read gives zeros and loses the device.
  */
 export function read(tensor: Tensor, what = 'a matrix'): Float32Array {
-  try {
-    return tensor.dataSync() as Float32Array;
-  } catch (error) {
-    if (getBackend() !== 'webgpu' || hasCanvas()) throw error;
+  if (getBackend() === 'webgpu' && !isOnHost(tensor)) {
     throw new Error(
-      `${what} [${tensor.shape}] must be read here, and the webgpu backend can do that at once only in a browser: ` +
-        'start this training on another backend (tf.setBackend) and change to webgpu after the first step, or choose a ' +
-        'method that reads nothing, such as lora with its default start',
-      {cause: error},
+      `${what} [${tensor.shape}] must be read here, and the webgpu backend cannot hand numbers over at once. A start ` +
+        "that reads can be made on another backend: tf.setBackend('cpu') for the first step, then back. What reads at " +
+        'every step needs another backend throughout',
     );
   }
+  return tensor.dataSync() as Float32Array;
 }
 
-/** Whether webgpu has what it reads through. */
-export const hasCanvas = (): boolean => typeof OffscreenCanvas !== 'undefined';
+/** Whether webgpu has not been given the numbers yet, or has given them back. */
+function isOnHost({dataId}: Tensor): boolean {
+  const {tensorMap} = backend() as unknown as {tensorMap?: {get(id: object): {values?: unknown}}};
+  return tensorMap?.get(dataId).values != null;
+}

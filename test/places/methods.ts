@@ -154,7 +154,7 @@ export const features: Readonly<Record<string, Feature>> = {
     ),
   'state saved and taken up': async () => {
     const {w, loss, dispose} = problem();
-    const [first, second] = [0, 1].map(() => projected(adam(), galore({rank: 3}), {refresh: every(2)}));
+    const [first, second] = [0, 1].map(() => projected(adam(), lora({rank: 2})));
     try {
       for (let i = 0; i < 3; i++) first!.minimize(loss, false, [w]);
       await second!.setWeights(await first!.getWeights());
@@ -163,6 +163,21 @@ export const features: Readonly<Record<string, Feature>> = {
     } finally {
       first!.dispose();
       second!.dispose();
+      dispose();
+    }
+  },
+  'pissa, its first step on the cpu backend': async () => {
+    const name = tf.getBackend();
+    const {w, loss, dispose} = problem();
+    const optimizer = projected(adam(), lora({rank: 2, init: pissa()}), {seed: 4});
+    try {
+      for (let i = 0; i < 4; i++) {
+        await tf.setBackend(i === 0 ? 'cpu' : name);
+        optimizer.minimize(loss, false, [w]);
+      }
+      return Array.from(await w.data());
+    } finally {
+      optimizer.dispose();
       dispose();
     }
   },
