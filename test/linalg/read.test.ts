@@ -5,6 +5,7 @@ import {read} from '../../src/linalg/read.js';
 import {values} from '../helpers.js';
 
 // A backend that says it is webgpu; test/places runs the real one.
+tf.copyRegisteredKernels('cpu', 'webgpu');
 const engine = tf.engine() as unknown as {backendName: string};
 
 beforeEach(async () => {
@@ -46,7 +47,7 @@ test('a start that reads the weight is that error, and nothing has moved', () =>
 });
 
 test('a step of LoRA reads nothing, and says once that it does not check', () => {
-  const w = tf.variable(normal([8, 6], 1), true, 'w');
+  tf.variable(normal([8, 6], 1), true, 'w');
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
   const readSync = vi.spyOn(tf.backend(), 'readSync');
   const optimizer = loraAdam(0.1, {rank: 2, clipNorm: 1, weightDecay: 0.1, accumulate: 2, keepBase: true});

@@ -149,9 +149,6 @@ function tell({name}, result, started) {
   else console.log(`${name}: ${result.failed ? `failed: ${result.failed}` : 'done'} (${seconds})`);
 }
 
-const inOrder = places =>
-  Object.fromEntries(list.flatMap(({name}) => (places[name] ? [[name, places[name]]] : [])));
-
 /** Judges, writes or compares; the exit code. */
 async function report(measured, reference) {
   const base = measured.get(reference);
@@ -198,4 +195,8 @@ async function report(measured, reference) {
       `${complaints.length} not as they should be`,
   );
   return complaints.length > 0 ? 1 : 0;
+}
+
+function inOrder(places) {
+  return Object.fromEntries(list.flatMap(({name}) => (places[name] ? [[name, places[name]]] : [])));
 }
