@@ -76,7 +76,7 @@ async function browserLane(files, places) {
   try {
     for (const place of places) {
       const started = performance.now();
-      const result = await browser.run(settingOf(place), patience).catch(error => ({failed: error.message}));
+      const result = await browser.run(settingOf(place), patience).catch(error => ({failed: error.message.split('\n')[0]}));
       const done = result ?? {skipped: `this Chromium has no ${place.backend}`};
       found.push([place, {...done, version: `Chromium ${browser.version}`}]);
       tell(place, done, started);
@@ -132,13 +132,13 @@ function runNode(node, place, environment) {
       errors += `\nnot done after ${patience / 1000} s`;
       child.kill('SIGKILL');
     }, patience);
-    child.on('close', code => {
+    child.on('close', (code, signal) => {
       clearTimeout(timer);
       const last = errors.trim().split('\n').at(-1);
       if (code === 0) {
         resolve(JSON.parse(readFileSync(out, 'utf8')));
         rmSync(out);
-      } else resolve(code === 3 ? {skipped: last} : {failed: last || `exit code ${code}`});
+      } else resolve(code === 3 ? {skipped: last} : {failed: last || `ended by ${signal ?? `exit code ${code}`}`});
     });
   });
 }
