@@ -76,7 +76,9 @@ async function browserLane(files, places) {
   try {
     for (const place of places) {
       const started = performance.now();
-      const result = await browser.run(settingOf(place), patience).catch(error => ({failed: error.message.split('\n')[0]}));
+      const result = await browser
+        .run(settingOf(place), patience)
+        .catch(error => ({failed: error.message.split('\n')[0]}));
       const done = result ?? {skipped: `this Chromium has no ${place.backend}`};
       found.push([place, {...done, version: `Chromium ${browser.version}`}]);
       tell(place, done, started);
@@ -138,7 +140,8 @@ function runNode(node, place, environment) {
       if (code === 0) {
         resolve(JSON.parse(readFileSync(out, 'utf8')));
         rmSync(out);
-      } else resolve(code === 3 ? {skipped: last} : {failed: last || `ended by ${signal ?? `exit code ${code}`}`});
+      } else
+        resolve(code === 3 ? {skipped: last} : {failed: last || `ended by ${signal ?? `exit code ${code}`}`});
     });
   });
 }
