@@ -11,7 +11,7 @@ export function read(tensor: Tensor, what = 'a matrix'): Float32Array {
   if (getBackend() === 'webgpu' && !isOnHost(tensor)) {
     throw new Error(
       `${what} [${tensor.shape}] must be read here, and the webgpu backend cannot hand numbers over at once. A start ` +
-        "that reads can be made on another backend: tf.setBackend('cpu') for the first step, then back. What reads at " +
+        "that reads can be made on another backend: tf.setBackend('cpu') for the model and its first step, then webgpu. What reads at " +
         'every step needs another backend throughout',
     );
   }

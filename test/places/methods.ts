@@ -168,6 +168,8 @@ export const features: Readonly<Record<string, Feature>> = {
   },
   'pissa, its first step on the cpu backend': async () => {
     const name = tf.getBackend();
+    // The weight is made there too: moving it from webgpu to another backend would read it.
+    await tf.setBackend('cpu');
     const {w, loss, dispose} = problem();
     const optimizer = projected(adam(), lora({rank: 2, init: pissa()}), {seed: 4});
     try {
@@ -177,6 +179,7 @@ export const features: Readonly<Record<string, Feature>> = {
       }
       return Array.from(await w.data());
     } finally {
+      await tf.setBackend(name);
       optimizer.dispose();
       dispose();
     }

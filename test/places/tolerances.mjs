@@ -49,7 +49,7 @@ export const known = [
   {
     places: gpu,
     names:
-      /of the weight|of a gradient|of the inputs|riemannian|loraPro|loraFA|galore|telemetry|allocateRanks/,
+      /(pissa|olora|loraXS|osf) \(of the weight|of a gradient|of the inputs|riemannian|loraPro|galore|telemetry|allocateRanks/,
     error: /must be read here, and the webgpu backend/,
     why: 'reads small matrices on the host, which webgpu cannot hand over at once; an error says so',
   },
