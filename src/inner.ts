@@ -9,6 +9,7 @@ import {
   variable,
   Variable as VariableClass,
 } from '@tensorflow/tfjs-core';
+import {read} from './linalg/read.js';
 import {transported} from './moments.js';
 import {flat, packsOf, parts} from './pack.js';
 import type {Transport} from './parametrization.js';
@@ -192,7 +193,7 @@ export class Inner {
     const {beta1 = 0, beta2 = 0} = this.optimizer as unknown as {beta1?: number; beta2?: number};
     const {accBeta1, accBeta2} = this.scalars();
     const factor = (product: Variable | undefined, beta: number) =>
-      product && beta > 0 ? 1 - product.dataSync()[0]! / beta : 1;
+      product && beta > 0 ? 1 - read(product, "the running product of Adam's beta")[0]! / beta : 1;
     return {first: factor(accBeta1, beta1), second: factor(accBeta2, beta2)};
   }
 

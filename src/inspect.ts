@@ -47,19 +47,23 @@ export function expectMovable(projected: Projected): void {
   });
 }
 
-/** Whether this backend can hand over a number at once. webgpu outside a browser cannot. */
+/**
+ * Whether a step may read a number: not on webgpu, which cannot hand one over at once. The first time it says so on
+ * the console.
+ */
 export function canRead(): boolean {
-  const name = getBackend();
-  if (unreadable.has(name)) return false;
-  if (name !== 'webgpu' || typeof OffscreenCanvas !== 'undefined') return true;
-  unreadable.add(name);
-  console.warn(
-    `tfjs-lora: the ${name} backend cannot be read synchronously here, so gradients are not checked for NaN`,
-  );
+  if (getBackend() !== 'webgpu') return true;
+  if (!warned) {
+    warned = true;
+    console.warn(
+      'tfjs-lora: on the webgpu backend a step reads no numbers back, so gradients are not checked for NaN, whatever ' +
+        "nonFinite says; watch the loss. nonFinite: 'ignore' says this is known",
+    );
+  }
   return false;
 }
 
-const unreadable = new Set<string>();
+let warned = false;
 
 function areFinite(tensors: readonly Tensor[]): boolean {
   return tensors.every(tensor => {

@@ -13,7 +13,8 @@ import {
 } from '@tensorflow/tfjs-core';
 import type {Attachment} from './attachment.js';
 import * as calculus from './calculus.js';
-import {canRead, type Projected} from './inspect.js';
+import type {Projected} from './inspect.js';
+import {read as readAll} from './linalg/read.js';
 import type {Gradient, Parametrization, Tangent} from './parametrization.js';
 import {caughtNorm2, drift, expectTangent, within} from './tangent.js';
 import {isGone, mapValues, type Named, sumOfSquares, tidied} from './tensors.js';
@@ -186,11 +187,6 @@ export class Telemetry {
   }
 
   rows(): TelemetryRow[] {
-    if (this.taken.length > 0 && !canRead()) {
-      throw new Error(
-        'telemetry: this backend cannot hand over a number at once here; train on another one to see its rows',
-      );
-    }
     this.told ??= this.taken.map(rowOf);
     return this.told.map(row => ({...row}));
   }
@@ -247,7 +243,7 @@ function rowOf({attachment, step, form, gradient, moved, before}: Taken): Teleme
 
 const tangentFrom = (form: Tangent['form'], tensors: Named): Tangent => ({...tensors, form}) as Tangent;
 
-const read = (scalar: Tensor): number => scalar.dataSync()[0]!;
+const read = (scalar: Tensor): number => readAll(scalar, 'telemetry: a number')[0]!;
 
 /** Another handle on the same numbers. Not a clone, which is a copy on wasm. */
 const handle = <T extends Tensor>(tensor: T): T => reshape(tensor, tensor.shape) as T;

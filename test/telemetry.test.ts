@@ -730,7 +730,9 @@ describe('telemetry', () => {
     const engine = tf.engine() as unknown as {backendName: string};
     engine.backendName = 'webgpu';
     try {
-      expect(() => optimizer.telemetry()).toThrow('cannot hand over a number at once');
+      expect(() => optimizer.telemetry()).toThrow(
+        'telemetry: a number [] must be read here, and the webgpu backend cannot',
+      );
     } finally {
       engine.backendName = 'cpu';
     }

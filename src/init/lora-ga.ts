@@ -2,6 +2,7 @@ import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {matMul, tensor2d, transpose} from '@tensorflow/tfjs-core';
 import {denseGradient} from '../capture/gradient.js';
 import {topSingular} from '../linalg/range-finder.js';
+import {read} from '../linalg/read.js';
 import {expectNumber, expectOneOf, expectOptions} from '../options.js';
 import {normal, splitSeed, threefry} from '../random.js';
 import {recipe} from '../recipe.js';
@@ -74,7 +75,7 @@ export const loraGA = /* @__PURE__ */ recipe('loraGA', (options: LoraGAOptions =
       shape: [m, n],
       rank,
       captured: s.reduce((sum, value) => sum + value ** 2, 0),
-      norm2: norm2 ?? gradient.norm2().dataSync()[0]!,
+      norm2: norm2 ?? read(gradient.norm2(), 'loraGA: a norm')[0]!,
     });
     const size = lengthOf(scale, gamma, start);
     const {left, right} = shares(direction, rank, count, splitSeed(start.seed, 'halves'));

@@ -1,4 +1,5 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
+import {read} from './read.js';
 import {dot} from './vector.js';
 
 /** A matrix on the host, in float64, by rows. */
@@ -50,14 +51,14 @@ export const squares = (a: Rows): number => a.reduce((sum, row) => sum + dot(row
 /** Reads a tensor. */
 export function rowsOf(tensor: Tensor2D): Float64Array[] {
   const [m, n] = tensor.shape;
-  const values = tensor.dataSync();
+  const values = read(tensor);
   return Array.from({length: m}, (_, i) => Float64Array.from(values.subarray(i * n, (i + 1) * n)));
 }
 
 /** Reads a tensor, by columns: the rows of its transpose. */
 export function columnsOf(tensor: Tensor2D): Float64Array[] {
   const [m, n] = tensor.shape;
-  const values = tensor.dataSync();
+  const values = read(tensor);
   return Array.from({length: n}, (_, j) => Float64Array.from({length: m}, (_, i) => values[i * n + j]!));
 }
 

@@ -1,6 +1,7 @@
 import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {tensor2d} from '@tensorflow/tfjs-core';
 import {Matrix} from 'ml-matrix';
+import {read} from './read.js';
 import {dot} from './vector.js';
 
 // Small dense problems are solved on the host in float64: the same numbers on every backend, and no float32 rounding
@@ -12,7 +13,7 @@ export class NotFiniteError extends Error {}
 /** A tensor read to the host, in float64. Throws a `NotFiniteError` when an entry is not finite; `what` names the matrix in it. */
 export function toHost(tensor: Tensor2D, what = 'the matrix'): Matrix {
   const [rows, columns] = tensor.shape;
-  const values = tensor.dataSync();
+  const values = read(tensor, what);
   const bad = values.findIndex((value: number) => !Number.isFinite(value));
   if (bad >= 0) {
     const place = `[${Math.floor(bad / columns)}, ${bad % columns}]`;

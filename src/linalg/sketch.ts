@@ -5,6 +5,7 @@ import {normal, splitSeed} from '../random.js';
 import {toHost} from './host.js';
 import {orthonormalized} from './orthonormal.js';
 import {expectRank, type Operator} from './range-finder.js';
+import {read} from './read.js';
 import {hostSvd, leading, type Singular, toTensors, withoutNoise} from './svd.js';
 
 /**
@@ -96,6 +97,6 @@ function test(size: number, count: number, seed: Tensor, side: string): Tensor2D
 }
 
 function seedOf(seed: Tensor): number {
-  const [high, low] = seed.dataSync();
+  const [high, low] = read(seed);
   return (high! * 0x10000 + low!) | 0;
 }

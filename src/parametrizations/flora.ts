@@ -1,6 +1,7 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
 import {matMul, mul, scalar, sub, tensor1d, transpose, zeros} from '@tensorflow/tfjs-core';
 import {transposedTimes} from '../capture/layout.js';
+import {read} from '../linalg/read.js';
 import {expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Additive, Start, State} from '../parametrization.js';
 import {normal} from '../random.js';
@@ -36,9 +37,9 @@ export const flora = /* @__PURE__ */ recipe('flora', (options: FloraOptions = {}
 
   /** P of a state. What it is made of is never computed with, so reading it waits for no device. */
   const projection = ({frozen: {seed, shape}}: State<'r'>) => {
-    const [m, n] = shape!.dataSync() as Int32Array as unknown as [number, number];
+    const [m, n] = read(shape!) as unknown as [number, number];
     const left = isLeft(m, n);
-    const p = normal([left ? m : n, rank], seed!.dataSync()[0]!, {std: 1 / Math.sqrt(rank)}) as Tensor2D;
+    const p = normal([left ? m : n, rank], read(seed!)[0]!, {std: 1 / Math.sqrt(rank)}) as Tensor2D;
     return {p, left};
   };
 

@@ -4,6 +4,7 @@ import {transposedTimes} from '../capture/layout.js';
 import {aligned} from '../linalg/align.js';
 import {orthonormalize, randomOrthonormal} from '../linalg/orthonormal.js';
 import {topSingular} from '../linalg/range-finder.js';
+import {read} from '../linalg/read.js';
 import {expectBoolean, expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Additive, Gradient} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
@@ -113,7 +114,7 @@ function sidesOf(side: GaloreOptions['side'], [m, n]: Shape) {
 /** Whether a basis can follow from this gradient: it is finite and not zero. One thin product, and a read. */
 function isUsable(gradient: Gradient, seed: number): boolean {
   const probe = normal([gradient.shape[1], 1], splitSeed(seed, 'probe')) as Tensor2D;
-  const seen = gradient.rightMul(probe).dataSync();
+  const seen = read(gradient.rightMul(probe), 'galore: a product with the gradient');
   return seen.every(Number.isFinite) && seen.some(value => value !== 0);
 }
 

@@ -6,6 +6,7 @@ import type {Initializer} from '../init/initializer.js';
 import {kaiming} from '../init/kaiming.js';
 import {beginProduct, observing} from '../init/product.js';
 import {topSingular} from '../linalg/range-finder.js';
+import {read} from '../linalg/read.js';
 import {changeOfProduct} from '../low-rank.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {Additive, Start} from '../parametrization.js';
@@ -87,6 +88,6 @@ export const osf = /* @__PURE__ */ recipe('osf', (options: OsfOptions = {}): Add
 
 /** A factor where it starts; zero when all of it lies in what is protected, for then only rounding is left outside. */
 function reachable(factor: Tensor, outside: Tensor): Tensor {
-  const [all, rest] = [factor, outside].map(tensor => sum(square(tensor)).dataSync()[0]!);
+  const [all, rest] = [factor, outside].map(tensor => read(sum(square(tensor)), 'osf: a norm')[0]!);
   return rest! > 1e-10 * all! ? factor : zerosLike(factor);
 }

@@ -2,6 +2,7 @@ import type {Tensor2D} from '@tensorflow/tfjs-core';
 import {concat, matMul, mul, scalar, sub, tensor1d, transpose, zeros} from '@tensorflow/tfjs-core';
 import {transposedTimes} from '../capture/layout.js';
 import {randomOrthonormal} from '../linalg/orthonormal.js';
+import {read} from '../linalg/read.js';
 import {expectBoolean, expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Additive, Start, State, Transport} from '../parametrization.js';
 import {normal, splitSeed} from '../random.js';
@@ -51,8 +52,8 @@ export const randomProjection = /* @__PURE__ */ recipe(
 
     /** The random matrices of a state. What they follow from is never computed with: no device is waited for. */
     const drawn = ({seed, shape}: State['frozen']) => {
-      const [m, n] = shape!.dataSync() as unknown as Shape;
-      const [number] = seed!.dataSync() as unknown as [number];
+      const [m, n] = read(shape!) as unknown as Shape;
+      const [number] = read(seed!) as unknown as [number];
       return {
         s: scaleOf([m, n]),
         a: () => draw(m, rank, splitSeed(number, 'a')),

@@ -4,6 +4,7 @@ import {keepNamed} from '../attachment.js';
 import type {Gradient} from '../capture/gradient.js';
 import {canTap, denseGradients, tapGradients} from '../capture/tape.js';
 import {addToSketch, beginSketch, type Sketch, topOfSketch} from '../linalg/sketch.js';
+import {read} from '../linalg/read.js';
 import {expectNumber, expectOneOf, expectOptions} from '../options.js';
 import type {Parametrization} from '../parametrization.js';
 import {lora} from '../parametrizations/lora.js';
@@ -129,7 +130,10 @@ function scoresOf(
   return tidied(() => {
     const {u, s, v} = topOfSketch(sketch, {rank});
     if (score === 'energy') return s.map(sigma => sigma ** 2);
-    const along = sum(mul(matMul(reshape(weight, [m, n]) as Tensor2D, v), u), 0).dataSync();
+    const along = read(
+      sum(mul(matMul(reshape(weight, [m, n]) as Tensor2D, v), u), 0),
+      'allocateRanks: a sum',
+    );
     return s.map((sigma, i) => sigma * Math.abs(along[i]!)).sort((x, y) => y - x);
   });
 }
