@@ -46,7 +46,11 @@ export async function openPage(files, onStep) {
   });
   await new Promise(ready => server.listen(0, '127.0.0.1', ready));
   const profile = mkdtempSync(join(tmpdir(), 'doodlenet-'));
-  const context = await chromium.launchPersistentContext(profile, {executablePath, headless: true, args: flags});
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath,
+    headless: true,
+    args: flags,
+  });
   const page = await context.newPage();
   page.on('pageerror', error => console.error(error.message));
   await page.exposeFunction('told', onStep);

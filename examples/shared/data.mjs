@@ -59,7 +59,10 @@ export function findData(given, names, say = console.log) {
 }
 
 const pathOf = (folder, name, file) =>
-  [file].flat().map(each => join(folder, name, each)).find(existsSync);
+  [file]
+    .flat()
+    .map(each => join(folder, name, each))
+    .find(existsSync);
 
 /** The training and the test images of 'mnist' or 'fashion-mnist'. */
 export function readDigitsOrClothes(folder, name) {

@@ -56,7 +56,15 @@ export async function fineTune(model, optimizer, images, options) {
     if (rate) optimizer.learningRate = rate(step - 1, {});
     const places = Array.from({length: batch}, () => order.next().value);
     const x = imageTensor(images, places, {flat});
-    const y = tf.tidy(() => tf.oneHot(tf.tensor1d([...places].map(i => images.labels[i]), 'int32'), classes));
+    const y = tf.tidy(() =>
+      tf.oneHot(
+        tf.tensor1d(
+          [...places].map(i => images.labels[i]),
+          'int32',
+        ),
+        classes,
+      ),
+    );
     const [loss, right] = await model.trainOnBatch(x, y);
     tf.dispose([x, y]);
     losses.push(loss);

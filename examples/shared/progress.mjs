@@ -22,7 +22,8 @@ export function progressLine(label = '', out = process.stderr) {
     const line =
       `${label}step ${step}/${steps}  loss ${mean('loss').toFixed(3)}` +
       `  accuracy ${(100 * mean('accuracy')).toFixed(1)} %  ${left} left`;
-    if (out.isTTY) out.write(`\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}${step === steps ? '\n' : ''}`);
+    if (out.isTTY)
+      out.write(`\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}${step === steps ? '\n' : ''}`);
     else out.write(`${line}\n`);
   };
 }
