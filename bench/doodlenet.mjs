@@ -2,10 +2,11 @@
 //
 //     node bench/doodlenet.mjs [--data FOLDER]            all parts: bench/results/doodlenet.json, docs/examples
 //     node bench/doodlenet.mjs --part tune|wasm|webgl|page    one of them
+//     node bench/doodlenet.mjs --part wasm --way lora         of one of the three ways only
 //     node bench/doodlenet.mjs --keep                     runs that the results hold already are not made again
 //
 // tune: the learning rate of each way, by validation accuracy, on wasm. wasm: three seeds. webgl: one seed in headless
-// Chromium. Where there is no graphics card webgl is slow: minutes for a run.
+// Chromium; without a graphics card a run there takes minutes. Parts and ways may run side by side.
 import {existsSync, mkdirSync, readFileSync, writeFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
@@ -17,12 +18,13 @@ import {progressLine} from '../examples/shared/progress.mjs';
 import {openPage} from './doodlenet-browser.mjs';
 import {writePage} from './doodlenet-results.mjs';
 
-const budget = {steps: 50, batch: 32, classes: 10};
+const budget = {steps: 150, batch: 32, classes: 10};
 const grids = {
-  lora: [2e-3, 5e-3, 1e-2, 2e-2],
-  full: [5e-4, 1e-3, 2e-3, 5e-3],
-  head: [5e-3, 1e-2, 2e-2, 5e-2],
+  lora: [5e-3, 1e-2, 2e-3, 2e-2],
+  full: [2e-3, 5e-3, 1e-3, 1e-2],
+  head: [2e-2, 1e-2, 5e-3, 5e-2],
 };
+const sized = {steps: budget.steps, batch: budget.batch};
 const tuningSeed = 100;
 const seeds = [0, 1, 2];
 const path = new URL('results/doodlenet.json', import.meta.url);
@@ -31,12 +33,15 @@ await run('doodlenet', async () => {
   const {
     data,
     part: only,
+    way,
     keep,
   } = readArguments({
     data: 'text',
     part: ['all', 'tune', 'wasm', 'webgl', 'page'],
+    way: ['all', ...Object.keys(ways)],
     keep: 'flag',
   });
+  const chosen = way === 'all' ? Object.keys(ways) : [way];
   const wants = name => only === 'all' || only === name;
   const read = () => (existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {});
   const results = read();
@@ -66,10 +71,11 @@ await run('doodlenet', async () => {
 
   /** Makes one run, unless the list holds it and is to be kept. */
   const once = async (name, wanted, make) => {
-    const list = (results[name] ??= []);
+    const list = (results[name] = read()[name] ?? []);
     const same = run => Object.entries(wanted).every(([key, value]) => run[key] === value);
     if (keep && list.some(same)) return;
     const result = await make();
+    list.splice(0, list.length, ...(read()[name] ?? []));
     for (let i = list.length - 1; i >= 0; i--) if (same(list[i])) list.splice(i, 1);
     list.push(result);
     save(name);
@@ -86,31 +92,32 @@ await run('doodlenet', async () => {
   };
 
   if (wants('tune')) {
-    for (const [way, peaks] of Object.entries(grids)) {
-      for (const peak of peaks) {
-        await once('tuning', {way, peak}, async () => {
+    for (const way of chosen) {
+      for (const peak of grids[way]) {
+        await once('tuning', {way, peak, ...sized}, async () => {
           const options = {peak, seed: tuningSeed, looks: 1};
           const {checked} = await onWasm(way, options, {train: learned, check: validation});
-          return {way, peak, validation: checked};
+          return {way, peak, ...sized, validation: checked};
         });
       }
     }
   }
   const best = {};
   for (const way of Object.keys(ways)) {
-    const tried = (results.tuning ?? []).filter(run => run.way === way);
+    const tried = (read().tuning ?? []).filter(run => run.way === way);
     if (tried.length === 0) continue;
     best[way] = tried.reduce((a, b) => (b.validation > a.validation ? b : a)).peak;
   }
   results.best = best;
   save('best');
-  if (only !== 'tune' && !(best.lora && best.full)) throw new Error('no rates yet: --part tune');
+  if (only !== 'tune' && chosen.some(way => !(way in best))) throw new Error('no rates yet: --part tune');
+  if (only === 'tune') return;
 
   if (wants('wasm')) {
     for (const seed of seeds) {
-      for (const way of Object.keys(ways)) {
+      for (const way of chosen) {
         const data = {train: learned, check: part(validation, 0, 500), test};
-        await once('wasm', {way, seed}, () => onWasm(way, {peak: best[way], seed, looks: 5}, data));
+        await once('wasm', {way, seed, ...sized}, () => onWasm(way, {peak: best[way], seed, looks: 5}, data));
       }
     }
   }
@@ -132,8 +139,8 @@ await run('doodlenet', async () => {
       if (where.backend !== 'webgl') throw new Error(`the page runs on ${where.backend}, not on webgl`);
       results.browser = where;
       save('browser');
-      for (const way of ['lora', 'full']) {
-        await once('webgl', {way, seed: 0}, async () => {
+      for (const way of ['lora', 'full'].filter(way => chosen.includes(way))) {
+        await once('webgl', {way, seed: 0, ...sized}, async () => {
           show = progressLine(`webgl, ${way}: `);
           const options = {...budget, peak: best[way], seed: 0, looks: 1};
           const {result, weights} = await page.call('train', way, options);
@@ -152,5 +159,7 @@ await run('doodlenet', async () => {
       await page.close();
     }
   }
-  writePage(read());
+  const all = read();
+  const isWhole = Object.keys(ways).every(each => all.wasm?.some(run => run.way === each));
+  if (isWhole) writePage(all);
 });

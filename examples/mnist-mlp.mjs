@@ -76,7 +76,9 @@ await run('mnist-mlp', async () => {
       title: 'New tasks for an old network',
       subtitle: `${title}. Old task: what it knew. Without an adapter that is at ${kept} as before.`,
       tables: [rows],
-      charts: [{title: 'Training loss', svg: lineChart(curves, {x: 'step', y: 'cross-entropy, mean of ten'})}],
+      charts: [
+        {title: 'Training loss', svg: lineChart(curves, {x: 'step', y: 'cross-entropy, mean of ten'})},
+      ],
       facts: [
         ['Steps, batch, seed', `${steps}, ${batch}, ${seed}`],
         ['Rank, rate', `${rank}, ${rate} falling to 0 along a cosine`],

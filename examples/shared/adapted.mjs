@@ -35,6 +35,9 @@ export function withNewHead(model, classes, seed) {
   return adapted;
 }
 
+/** A tenth of the steps up to the peak, then down to zero along a cosine. */
+const falling = (peak, steps) => cosine(peak, {steps, warmup: Math.ceil(steps / 10)});
+
 const adam = rate => tf.train.adam(rate, 0.9, 0.999, 1e-7);
 
 /** LoRA on every kernel, the biases of the convolutions and the new head in full. */
@@ -45,7 +48,7 @@ const targets = [
 ];
 
 /**
- * Three ways to train, each with Adam and a rate that falls to zero along a cosine. The peak of the rate is what was
+ * Three ways to train, each with Adam and the same course of the rate. The peak of the rate is what was
  * best for each on validation images, never on the test images: bench/doodlenet.mjs searches for it.
  */
 export const ways = {
@@ -53,20 +56,20 @@ export const ways = {
     title: 'LoRA of rank 2, new head',
     peak: 5e-3,
     start: (model, peak, steps, seed) => ({
-      optimizer: projected(adam(peak), lora({rank: 2}), {targets, learningRate: cosine(peak, {steps}), seed}),
+      optimizer: projected(adam(peak), lora({rank: 2}), {targets, learningRate: falling(peak, steps), seed}),
     }),
   },
   full: {
     title: 'every weight',
     peak: 1e-3,
-    start: (model, peak, steps) => ({optimizer: adam(peak), rate: cosine(peak, {steps})}),
+    start: (model, peak, steps) => ({optimizer: adam(peak), rate: falling(peak, steps)}),
   },
   head: {
     title: 'new head only',
     peak: 1e-2,
     start: (model, peak, steps) => {
       for (const layer of model.layers) layer.trainable = layer.name === 'head';
-      return {optimizer: adam(peak), rate: cosine(peak, {steps})};
+      return {optimizer: adam(peak), rate: falling(peak, steps)};
     },
   },
 };
