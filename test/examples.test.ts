@@ -25,7 +25,7 @@ describe.each(selfMade)('%s', file => {
     const out = mkdtempSync(join(tmpdir(), 'example-'));
     try {
       const {stdout} = await start(file, '--self-made', '--out', out);
-      const rows = [...stdout.matchAll(/ {2}(\d+\.\d) % {2,}(\d+\.\d) % /g)];
+      const rows = [...stdout.matchAll(/^\S.*? {2}(\d+\.\d) % {2,}(\d+\.\d) %/gm)];
       expect(rows.length).toBeGreaterThan(0);
       for (const [, before, after] of rows) expect(Number(after)).toBeGreaterThan(Number(before) + 15);
       const files = readdirSync(out, {recursive: true, encoding: 'utf8'});

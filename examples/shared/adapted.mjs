@@ -54,14 +54,14 @@ const targets = [
 export const ways = {
   lora: {
     title: 'LoRA of rank 2, new head',
-    peak: 5e-3,
+    peak: 1e-2,
     start: (model, peak, steps, seed) => ({
       optimizer: projected(adam(peak), lora({rank: 2}), {targets, learningRate: falling(peak, steps), seed}),
     }),
   },
   full: {
     title: 'every weight',
-    peak: 1e-3,
+    peak: 5e-3,
     start: (model, peak, steps) => ({optimizer: adam(peak), rate: falling(peak, steps)}),
   },
   head: {
