@@ -79,7 +79,7 @@ Ten of the 345 doodles are not ten sorts of clothes, so the last layer is replac
 
 ## The rates
 
-Each contestant's peak rate is the best of ${tuning.filter(run => run.way === 'lora').length} by accuracy on 2,000 images that are neither trained on nor tested, with a seed (${tuningSeed}) of its own:
+Each contestant's peak rate is the best of those below by accuracy on 2,000 images that are neither trained on nor tested, with a seed (${tuningSeed}) of its own:
 
 ${table([
   ['Validation accuracy', 'rate: accuracy'],
@@ -99,7 +99,7 @@ Stock tfjs cannot train this model on wasm, with any optimizer. \`tf.train.adam\
 
     ${stockError}
 
-\`import 'tfjs-lora/wasm'\` adds what is missing ([how](../wasm.md)), for full training too: the rows above are all made with it.
+\`import 'tfjs-lora/wasm'\` adds what is missing ([how](../wasm.md)), for full training too: the rows above are all made with it. They come from a machine that was doing other work, which changes no accuracy.
 ${webglLines}
 ## What it does not show
 

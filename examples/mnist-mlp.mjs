@@ -38,7 +38,7 @@ await run('mnist-mlp', async () => {
   console.log(`Budget   ${steps} steps of ${batch} images, LoRA of rank ${rank}, rate ${rate} falling to 0`);
   console.log(`Backend  ${tf.getBackend()}\n`);
 
-  const rows = [['Held-out accuracy', 'before', 'after', 'old task before', 'after', 'adapter', 'model']];
+  const rows = [['Held-out accuracy', 'before', 'after', 'old task', 'after', 'adapter', 'model']];
   const curves = [];
   for (const [name, {train, test}] of Object.entries(tasks)) {
     const model = network(weights);

@@ -66,7 +66,7 @@ export const ways = {
   },
   head: {
     title: 'new head only',
-    peak: 1e-2,
+    peak: 5e-2,
     start: (model, peak, steps) => {
       for (const layer of model.layers) layer.trainable = layer.name === 'head';
       return {optimizer: adam(peak), rate: falling(peak, steps)};

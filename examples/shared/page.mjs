@@ -89,7 +89,7 @@ export function reportPage({title, subtitle, tables, charts, facts, next}) {
 <style>
   :root { color-scheme: light dark; --ink: #1d2433; --soft: #667085; --rule: #d9dee8; --paper: #fff; }
   @media (prefers-color-scheme: dark) { :root { --ink: #e8ecf4; --soft: #98a2b3; --rule: #344054; --paper: #12161f; } }
-  body { max-width: 46rem; margin: 3rem auto; padding: 0 1.25rem; color: var(--ink); background: var(--paper);
+  body { max-width: 50rem; margin: 3rem auto; padding: 0 1.25rem; color: var(--ink); background: var(--paper);
     font: 16px/1.5 system-ui, sans-serif; }
   h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem; }
   .soft, dt { color: var(--soft); } .soft { margin: .25rem 0 0; } .scroll { overflow-x: auto; }
