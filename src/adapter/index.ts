@@ -14,6 +14,7 @@ export {
   type Snapshot,
   snapshot,
 } from './extract.js';
+export {nodeFiles} from './files.js';
 export {decodeAdapter, encodeAdapter} from './format.js';
 export {fromKeras, type FromKerasOptions, toKeras, type ToKerasOptions} from './keras.js';
 export {loadAdapter} from './load.js';
