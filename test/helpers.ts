@@ -1,3 +1,5 @@
+import {existsSync} from 'node:fs';
+import {fileURLToPath} from 'node:url';
 import * as tf from '@tensorflow/tfjs';
 import {expect} from 'vitest';
 import {matrix, type Matrix} from '../src/reference/index.js';
@@ -40,3 +42,10 @@ export const toTensor = (m: Matrix): tf.Tensor2D => {
   const numbers = Array.from({length: rows * columns}, (_, i) => m.get(Math.floor(i / columns), i % columns));
   return tf.tensor2d(numbers, [rows, columns]);
 };
+
+/** The folder of real data sets and models, which is not part of the project; null where it is not there. */
+export function dataFolder(): string | null {
+  const folder =
+    process.env['TFJS_LORA_DATA'] ?? fileURLToPath(new URL('../../shared/data', import.meta.url));
+  return existsSync(folder) ? folder : null;
+}

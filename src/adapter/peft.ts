@@ -198,7 +198,8 @@ const PREFIX = 'base_model.model.';
 /** In the metadata of the safetensors file, which PEFT does not read: the path of every parameter. */
 const PATHS = 'tfjs-lora.paths';
 
-const moduleOf = (path: string): string => layerOf(path).replaceAll('/', '.');
+/** The usual name of a module in PyTorch: the path of the layer, with dots. */
+export const moduleOf = (path: string): string => layerOf(path).replaceAll('/', '.');
 const slashed = (module: string): string => module.replaceAll('.', '/');
 
 class Clash extends Error {

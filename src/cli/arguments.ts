@@ -22,12 +22,26 @@ export function readArguments<S extends Record<string, OptionKind>>(
   args: readonly string[],
   kinds: S,
 ): Given<S> {
+  const {given, places} = readPlaces(args, kinds);
+  if (places.length > 0) throw new UsageError(`unexpected argument ${quoted(places[0]!)}`);
+  return given;
+}
+
+/** The same for a command that takes arguments without a name too: `places`, in their order. */
+export function readPlaces<S extends Record<string, OptionKind>>(
+  args: readonly string[],
+  kinds: S,
+): {given: Given<S>; places: string[]} {
+  const places: string[] = [];
   const given: Record<string, true | string | string[]> = {};
   const left = [...args];
   while (left.length > 0) {
     const argument = left.shift()!;
     const [option, ...inline] = (short[argument] ?? argument).split('=') as [string, ...string[]];
-    if (!option.startsWith('-')) throw new UsageError(`unexpected argument ${quoted(argument)}`);
+    if (!option.startsWith('-')) {
+      places.push(argument);
+      continue;
+    }
     const name = option.slice(2);
     if (!option.startsWith('--') || !Object.hasOwn(kinds, name)) {
       const names = Object.keys(kinds).map(known => `--${known}`);
@@ -50,7 +64,7 @@ export function readArguments<S extends Record<string, OptionKind>>(
       given[name] = values[0]!;
     }
   }
-  return given as Given<S>;
+  return {given: given as Given<S>, places};
 }
 
 export const quoted = (text: string): string => `"${text}"`;

@@ -8,6 +8,10 @@ const help = `Usage: tfjs-lora <command> [options]
   adapt        adapt a small language model to a text through LoRA
   generate     write text with that model, adapted or not
   pretrain     make that model again
+  inspect      what is in an adapter, a model or a checkpoint
+  merge        put an adapter into a model
+  convert      an adapter in the form of PEFT, Keras, tfjs or this library
+  diff         how two models or two adapters differ
   doctor       which backends run here, what would be faster, known traps
 
   -v, --version    print the version
@@ -26,6 +30,10 @@ type Command = (args: string[]) => Promise<number | void>;
 const commands: Record<string, () => Promise<Command>> = {
   adapt: async () => (await import('./adapt.js')).adapt,
   generate: async () => (await import('./generate.js')).generateText,
+  inspect: async () => (await import('./inspect.js')).inspect,
+  merge: async () => (await import('./merge.js')).merge,
+  convert: async () => (await import('./convert.js')).convert,
+  diff: async () => (await import('./diff.js')).diff,
   doctor: async () => (await import('./doctor.js')).doctor,
   pretrain: async () => (await import('./byte-lm/pretrain.js')).pretrain,
 };

@@ -12,6 +12,7 @@ import {loadModel} from '../../../src/cli/files.js';
 import {merge} from '../../../src/cli/generate.js';
 import {modelFolder} from '../../../src/cli/package.js';
 import {run} from '../../../src/cli/run.js';
+import {asTorch, distance, merged} from '../../adapter/torch.js';
 import {UsageError} from '../../../src/cli/usage-error.js';
 
 let folder: string;
@@ -68,6 +69,38 @@ test('the model that ships and the adapter make the model that was trained', asy
   expect(stdout).toBe(said.at(-1));
   expect(await adapt('two')).toBe(2);
   expect(said.at(-1)).toMatch(/two holds a run already/);
+});
+
+const at = (...names: string[]) => join(folder, ...names);
+
+test('its adapter travels: merged into the model that ships, and in the form of PEFT', async () => {
+  expect(await run(['merge', modelFolder, at('two'), '--out', at('two-merged')])).toBe(0);
+  expect(await run(['convert', at('two'), '--to', 'peft', '--out', at('two-peft')])).toBe(0);
+  const numbers = (model: tf.LayersModel) =>
+    new Map(
+      model.weights.map(weight => {
+        const name = (weight as {originalName?: string}).originalName!;
+        const [, layer, own] = /^(.*)\/(\w+)$/.exec(name)!;
+        const values = weight.read().dataSync();
+        return [
+          `${layer!.replaceAll('/', '.')}.${own === 'kernel' ? 'weight' : own}`,
+          asTorch(name, weight.shape as number[], values),
+        ] as const;
+      }),
+    );
+  const [base, whole] = [await loadModel(modelFolder), await loadModel(at('two-merged'))];
+  const made = merged(
+    {
+      'adapter_config.json': readFileSync(at('two-peft', 'adapter_config.json'), 'utf8'),
+      'adapter_model.safetensors': readFileSync(at('two-peft', 'adapter_model.safetensors')),
+    },
+    numbers(base),
+  );
+  const trained = numbers(whole);
+  for (const [module, {values}] of trained)
+    expect(distance(made.get(module)!.values, values), module).toBeLessThan(1e-5);
+  base.dispose();
+  whole.dispose();
 });
 
 test('a foreign or damaged adapter is told in one line', async () => {
