@@ -310,7 +310,7 @@ function* linesOf({backend, weights, bytes, warnings}: Audit, batchSize: number 
   const batch = batchSize === null ? 'the batch given' : `a batch of ${batchSize}`;
   const failing = weights.filter(({problem}) => problem !== null).length;
   yield '';
-  yield `on ${backend}: ${failing === 0 ? 'everything that is to be trained can be' : `${failing} weights cannot be trained`}`;
+  yield `on ${backend}: ${failing === 0 ? 'everything that is to be trained can be' : `${failing === 1 ? 'one weight' : `${failing} weights`} cannot be trained`}`;
   yield (
     `weights ${megabytes(bytes.model)}, optimizer ${megabytes(bytes.state)}, factors ${megabytes(bytes.factors)}, ` +
     `a pass about ${megabytes(bytes.pass)} more for ${batch}`
