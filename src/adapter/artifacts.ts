@@ -1,5 +1,6 @@
 import type {io} from '@tensorflow/tfjs-core';
 import type {Adapter, HostTensor} from './adapter.js';
+import {known} from './known.js';
 import {isRecord, own, quote} from './untrusted.js';
 import {fromParts, isShape, type Parts, toParts} from './parts.js';
 
@@ -64,7 +65,7 @@ export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
   if (!isRecord(metadata)) {
     throw unreadable('its userDefinedMetadata has no tfjsLora: was it written by something else?');
   }
-  return fromParts({tensors: readTensors(artifacts), metadata: metadata as Parts['metadata']});
+  return fromParts({tensors: readTensors(artifacts), metadata: metadata as Parts['metadata']}, known);
 }
 
 const unreadable = (reason: string) => new Error(`not a readable adapter: ${reason}`);
