@@ -18,6 +18,7 @@ const built = join(root, 'dist', 'index.js');
 if (!existsSync(built) || newest(join(root, 'src')) > statSync(built).mtimeMs || newer('tsconfig.json')) {
   console.log('Building …');
   run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
+  run(process.execPath, [join(root, '.ci', 'global.mjs')]);
 }
 
 function newer(file) {

@@ -1,9 +1,12 @@
 import type {io} from '@tensorflow/tfjs-core';
 import type {Adapter, HostTensor} from './adapter.js';
+import {known} from './known.js';
 import {isRecord, own, quote} from './untrusted.js';
 import {fromParts, isShape, type Parts, toParts} from './parts.js';
 
 const FORMAT = 'tfjs-lora';
+/** What a checkpoint is stored as, which is no adapter. */
+export const CHECKPOINT = 'tfjs-lora-checkpoint';
 
 /**
  * An adapter in the form in which tfjs saves models, so that every scheme and handler of tfjs stores it, and
@@ -47,6 +50,9 @@ export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
   const {format, modelTopology, userDefinedMetadata: user} = artifacts;
   const metadata = isRecord(user) ? own(user, 'tfjsLora') : undefined;
   if (metadata === undefined && format !== FORMAT) {
+    if (format === CHECKPOINT) {
+      throw new Error('this is a checkpoint, not an adapter: load it with loadCheckpoint');
+    }
     const hasTopology =
       modelTopology instanceof ArrayBuffer ||
       (isRecord(modelTopology) && Object.keys(modelTopology).length > 0);
@@ -59,7 +65,7 @@ export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
   if (!isRecord(metadata)) {
     throw unreadable('its userDefinedMetadata has no tfjsLora: was it written by something else?');
   }
-  return fromParts({tensors: readTensors(artifacts), metadata: metadata as Parts['metadata']});
+  return fromParts({tensors: readTensors(artifacts), metadata: metadata as Parts['metadata']}, known);
 }
 
 const unreadable = (reason: string) => new Error(`not a readable adapter: ${reason}`);

@@ -1,4 +1,5 @@
 import type {Adapter} from './adapter.js';
+import {known} from './known.js';
 import {fromParts, type Parts, toParts} from './parts.js';
 import {decodeSafetensors, encodeSafetensors} from './safetensors.js';
 import {oneLine} from './untrusted.js';
@@ -20,7 +21,7 @@ export function encodeAdapter(adapter: Adapter): Uint8Array {
  * @throws One line that says what is wrong, with which weight, in which part of the file.
  */
 export function decodeAdapter(bytes: Uint8Array): Adapter {
-  return fromParts(opened(bytes));
+  return fromParts(opened(bytes), known);
 }
 
 function opened(bytes: Uint8Array): Parts {

@@ -29,14 +29,19 @@ import {loraPro} from '../precondition/lora-pro.js';
 import {riemannian} from '../precondition/riemannian.js';
 import {renewed} from '../renewed.js';
 
-/** The parametrizations a file may name. Used by the reader, so that no bundler leaves one out. */
-export const parametrizations: Readonly<Record<string, unknown>> = {
+/** The parametrizations a file may name. */
+const parametrizations: Readonly<Record<string, unknown>> = {
   ...{additive, dora, flora, full, galore, hadamard, kronecker, lora, loraFA, loraSB, loraXS, mica, osf},
   ...{randomProjection, renewed, vera},
 };
 
 /** What their options may name. */
-export const options: Readonly<Record<string, unknown>> = {
+const options: Readonly<Record<string, unknown>> = {
   ...{eva, gaussian, hadamardHe, hadamardNormal, hadamardUniform, kaiming, kroneckerUniform, loraGA, loraOne},
   ...{olora, orthogonal, pissa, symmetric, veraConstant, loraPro, riemannian},
 };
+
+/** All of it, in words. Readers use it, so that no bundler leaves one out; writers need none they did not make. */
+export const known: string = [parametrizations, options]
+  .map(recipes => Object.keys(recipes).join(', '))
+  .join(', with ');

@@ -1,6 +1,5 @@
 import type {Parametrization} from '../parametrization.js';
 import {fromJson, recipeOf, toJson} from '../recipe.js';
-import {options, parametrizations} from './known.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
 import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
@@ -65,15 +64,17 @@ export function toParts({weights, generatedBy, metadata}: Adapter): Parts {
     },
   };
   // What could not be read again is not written.
-  fromParts(parts);
+  fromParts(parts, 'what it already uses');
   return parts;
 }
 
 /**
  * The adapter that `toParts` wrote: all of it, or an error of one line that names the weight and the part of the file.
  * Nothing in the file is believed: every tensor must be asked for and there, every number finite, every shape fit.
+ *
+ * @param known The parametrizations there are without any import, for the error about one that is not there.
  */
-export function fromParts({tensors, metadata}: Parts): Adapter {
+export function fromParts({tensors, metadata}: Parts, known: string): Adapter {
   const text = (key: string) => {
     const value = Object.hasOwn(metadata, key) ? metadata[key] : undefined;
     if (typeof value === 'string') return value;
@@ -98,13 +99,14 @@ export function fromParts({tensors, metadata}: Parts): Adapter {
     const path = readPath(entry, i);
     if (paths.has(path)) throw unreadable(`it has the weight ${quote(path)} twice`);
     paths.add(path);
-    return readWeight(path, entry as Record<string, unknown>, name => {
+    const take = (name: string) => {
       const tensor = tensors.get(name);
       if (!tensor) throw unreadable(`weight ${quote(path)}: the tensor ${quote(name)} is missing`);
       if (asked.has(name)) throw unreadable(`two weights ask for the tensor ${quote(name)}`);
       asked.add(name);
       return tensor;
-    });
+    };
+    return readWeight(path, entry as Record<string, unknown>, take, known);
   });
   for (const name of tensors.keys()) {
     if (!asked.has(name)) throw unreadable(`the tensor ${quote(name)} belongs to no weight`);
@@ -130,6 +132,7 @@ function readWeight(
   path: string,
   entry: Record<string, unknown>,
   tensor: (name: string) => HostTensor,
+  known: string,
 ): AdapterWeight {
   const fail = (reason: string): never => {
     throw unreadable(`weight ${quote(path)}: ${reason}`);
@@ -172,7 +175,7 @@ function readWeight(
   const weight: AdapterWeight = {
     path,
     shape: [...(shape as number[])],
-    parametrization: readParametrization(own(entry, 'parametrization'), fail),
+    parametrization: readParametrization(own(entry, 'parametrization'), known, fail),
     factors,
     frozen,
     base: readPrint(own(entry, 'base'), fail),
@@ -196,7 +199,7 @@ function readName(name: unknown, what: string, fail: Fail): string {
   return name;
 }
 
-function readParametrization(json: unknown, fail: Fail): Parametrization | null {
+function readParametrization(json: unknown, known: string, fail: Fail): Parametrization | null {
   if (json === null) return null;
   const name = isRecord(json) ? own(json, '$recipe') : undefined;
   const args = isRecord(json) ? own(json, 'args') : undefined;
@@ -213,8 +216,7 @@ function readParametrization(json: unknown, fail: Fail): Parametrization | null 
   if (typeof made === 'function') {
     return fail(
       `it was trained by ${quote(name)}, which this program does not contain: import the module that defines it with ` +
-        `recipe(${quote(name)}, …) before the adapter is read. Without that there is ` +
-        `${Object.keys(parametrizations).join(', ')}, with ${Object.keys(options).join(', ')}`,
+        `recipe(${quote(name)}, …) before the adapter is read. Without that there is ${known}`,
     );
   }
   return isParametrization(made) ? made : fail(`${quote(name)} makes something that is no parametrization`);

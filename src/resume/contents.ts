@@ -1,4 +1,5 @@
 import {io, version_core} from '@tensorflow/tfjs-core';
+import {CHECKPOINT as FORMAT} from '../adapter/artifacts.js';
 import {digest} from '../adapter/digest.js';
 import {expectSpecs, joined} from '../adapter/specs.js';
 
@@ -35,8 +36,6 @@ export interface Contents {
 /** Names of tensors in the file. */
 export const OPTIMIZER = 'optimizer/';
 export const MODEL = 'model/';
-
-const FORMAT = 'tfjs-lora-checkpoint';
 
 /** A checkpoint as tfjs's handlers store models. */
 export function toArtifacts(

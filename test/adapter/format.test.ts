@@ -366,6 +366,11 @@ describe('artifacts are refused:', () => {
       () => ({format: 'graph-model', modelTopology: {node: []}}),
       /this is a model, not an adapter/,
     ],
+    [
+      'a checkpoint',
+      () => ({format: 'tfjs-lora-checkpoint', modelTopology: {class_name: 'x', config: {}}}),
+      /this is a checkpoint, not an adapter/,
+    ],
     ['a binary topology', () => ({modelTopology: new ArrayBuffer(4)}), /this is a model, not an adapter/],
     ['no specs', () => ({...good(), weightSpecs: undefined}), /no weightSpecs/],
     ['no data', () => ({...good(), weightData: undefined}), /weightData is no ArrayBuffer/],

@@ -40,10 +40,9 @@ function serve(page) {
   return new Promise(resolve => server.listen(0, '127.0.0.1', () => resolve(server)));
 }
 
-/** Starts the browser; `run(setting)` measures in a fresh page, null where there is no such backend. */
-export async function launch(executablePath, bundled) {
-  const profile = mkdtempSync(join(tmpdir(), 'places-'));
-  const server = await serve(bundled);
+/** Starts a headless Chromium with a profile of its own, which `close` removes. */
+export async function openChromium(executablePath) {
+  const profile = mkdtempSync(join(tmpdir(), 'chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     headless: true,
@@ -52,6 +51,19 @@ export async function launch(executablePath, bundled) {
       ...['--disable-component-update', '--disable-sync', '--enable-unsafe-webgpu'],
     ],
   });
+  return {
+    context,
+    async close() {
+      await context.close();
+      rmSync(profile, {recursive: true, force: true});
+    },
+  };
+}
+
+/** Starts the browser; `run(setting)` measures in a fresh page, null where there is no such backend. */
+export async function launch(executablePath, bundled) {
+  const server = await serve(bundled);
+  const {context, close} = await openChromium(executablePath);
   return {
     version: context.browser()?.version() ?? '',
     async run(setting, timeout) {
@@ -73,9 +85,8 @@ export async function launch(executablePath, bundled) {
       }
     },
     async close() {
-      await context.close();
+      await close();
       server.close();
-      rmSync(profile, {recursive: true, force: true});
     },
   };
 }

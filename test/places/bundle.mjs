@@ -7,11 +7,12 @@ import {build} from 'esbuild';
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const folder = join(root, 'temp/places');
 
+const common = {bundle: true, format: 'esm', target: 'es2022', logLevel: 'error'};
+
 /** @returns the files: node, to run; page, to load */
 export async function bundle() {
   mkdirSync(folder, {recursive: true});
   const here = name => join(root, 'test/places', name);
-  const common = {bundle: true, format: 'esm', target: 'es2022', logLevel: 'error'};
   await build({
     ...common,
     entryPoints: [here('node.ts')],
@@ -21,6 +22,12 @@ export async function bundle() {
     outdir: folder,
     outExtension: {'.js': '.mjs'},
   });
+  await bundlePage(here('page.ts'), join(folder, 'page.js'));
+  return {node: join(folder, 'node.mjs'), page: join(folder, 'page.js')};
+}
+
+/** One module of a page, of everything it imports. */
+export async function bundlePage(entry, outfile) {
   // tfjs asks for modules of Node where it finds itself in Node.
   const external = [
     'fs',
@@ -35,10 +42,9 @@ export async function bundle() {
   ];
   await build({
     ...common,
-    entryPoints: [here('page.ts')],
+    entryPoints: [entry],
     platform: 'browser',
     external,
-    outfile: join(folder, 'page.js'),
+    outfile,
   });
-  return {node: join(folder, 'node.mjs'), page: join(folder, 'page.js')};
 }
