@@ -1,0 +1,92 @@
+/** A run as the terminal and the report show it. */
+import {join} from 'node:path';
+import {methodOf} from '../adapt/method-names.js';
+import {describeVersions} from '../adapt/show.js';
+import {lossChart} from '../chart.js';
+import {mergedFolder, runFiles} from '../files.js';
+import {printable} from '../printable.js';
+import {reportPage} from '../report.js';
+import {count, percent, table} from '../table.js';
+import {confusionTable, type Result, resultTables} from './result.js';
+
+/** Pairs of a name and a value in two columns, without a heading. */
+export function facts(pairs: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...pairs.map(([name]) => name.length));
+  return pairs.map(([name, value]) => printable(`${name.padEnd(width)}  ${value}`).trimEnd()).join('\n');
+}
+
+/** The hyperparameters on one line. */
+export function describeMethod({rank, alpha, lr, inner, targets}: Result['options']): string {
+  const own = [rank === null ? [] : `rank ${rank}`, alpha === null ? [] : `alpha ${alpha}`].flat();
+  return [...own, `rate ${lr}`, inner, targets].join(', ');
+}
+
+/** What to type to use the model of a run. */
+export const usageLine = (out: string): string =>
+  `const model = await tf.loadLayersModel('file://${join(out, mergedFolder, 'model.json')}')`;
+
+/** The result and where it is. */
+export function resultText(result: Result): string {
+  const {out} = result.options;
+  const {adapter, report, result: json} = runFiles;
+  const files = [...(result.adapterBytes === null ? [] : [adapter]), `${mergedFolder}/`, report, json];
+  return [
+    ...resultTables(result).map(rows => table(rows)),
+    `Wrote    ${files.join(', ')} in ${out}\n` + `Open     ${join(out, report)}`,
+  ].join('\n\n');
+}
+
+/** The report. */
+export function resultPage(
+  result: Result,
+  understood: readonly [string, string][],
+  backendNote: string,
+): string {
+  const {options, parameters, versions, heldOut, task} = result;
+  const {title} = methodOf(options.method);
+  const [learned, cost] = resultTables(result) as [string[][], string[][]];
+  const confusion = confusionTable(result);
+  const levels = [{name: 'held out, before', bits: heldOut.before.loss}];
+  if (heldOut.after) levels.push({name: 'held out, after', bits: heldOut.after.loss});
+  const unfinished = result.steps < options.steps ? `, of ${options.steps}` : '';
+  return printable(
+    reportPage({
+      title: `${options.data}: ${result.steps} steps${unfinished}`,
+      subtitle: `${options.model} learned this data through ${title}: ${describeMethod(options)}. Held-out examples were not trained on.`,
+      tables: [learned, ...(confusion ? [confusion] : []), cost],
+      charts: [
+        {
+          title: 'Training',
+          html: lossChart({
+            loss: result.loss,
+            levels: levels.filter(({bits}) => Number.isFinite(bits)),
+            unit: task.kind === 'classes' ? 'cross-entropy, nats' : 'mean squared error',
+          }),
+        },
+      ],
+      samples: [],
+      facts: [
+        ['Model', options.model],
+        ['Data', options.data],
+        ...understood.filter(([name]) => name !== ''),
+        [title, describeMethod(options)],
+        ['Trained', `${count(parameters.trained)} numbers, ${percent(parameters.trained / parameters.all)}`],
+        [
+          'Steps',
+          `${result.steps} of ${options.steps}, ${options.batch} examples each, seed ${options.seed}`,
+        ],
+        ['Backend', backendNote],
+        ['Versions', describeVersions(result.backend, versions)],
+        ['Date', result.date],
+      ],
+      usage: {
+        title: 'Use the model',
+        command: usageLine(options.out),
+        note:
+          'model/input.json says what to do with an input before predict. ' +
+          (result.adapterBytes === null ? '' : `${runFiles.adapter} holds the change alone. `) +
+          'result.json has all that was measured.',
+      },
+    }),
+  );
+}
