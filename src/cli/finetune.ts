@@ -101,12 +101,24 @@ class Run {
     this.introduce();
     console.log('\nMeasuring the model before …');
     const before = await this.measure();
+    this.warnOfUnits(before);
     const interruption = new Interruption();
     try {
       return await this.learn(before, interruption);
     } finally {
       interruption.off();
     }
+  }
+
+  /** Labels of 100,000 are out of reach of a head that gives numbers about 1. */
+  private warnOfUnits(before: Scores): void {
+    const {task, train, heldOut, input} = this.prepared;
+    const baseline = baselineOf(task, train, heldOut, input.outputs);
+    if (!('rmse' in before && 'rmse' in baseline) || input.outputs || before.rmse < 1.5 * baseline.rmse)
+      return;
+    console.log(
+      'Warning: the mean of the labels is nearer than the model; if it has never seen their units: --standardise-labels',
+    );
   }
 
   private introduce(): void {
@@ -201,8 +213,8 @@ class Run {
   }
 
   private async measure(signal?: AbortSignal): Promise<Scores> {
-    const {model, task, heldOut} = this.prepared;
-    return scoresOf(task, await outputsOf(model, heldOut, signal), heldOut.targets);
+    const {model, task, heldOut, input} = this.prepared;
+    return scoresOf(task, await outputsOf(model, heldOut, signal), heldOut.targets, input.outputs);
   }
 
   /** Undefined after a signal. */
@@ -222,7 +234,7 @@ class Run {
     const {model, task, input} = this.prepared;
     const classes = task.kind === 'classes' && task.classes.every(name => !/[\r\n]/.test(name));
     await saveModel(model, join(this.plan.out, mergedFolder), {
-      'input.json': JSON.stringify(input, null, 2) + '\n',
+      'data.json': JSON.stringify(input, null, 2) + '\n',
       ...(classes && {[classesFile]: task.classes.join('\n') + '\n'}),
     });
   }
@@ -256,7 +268,7 @@ class Run {
     after: Scores | undefined,
   ): Result {
     const {task, input, train, heldOut, heldOutIs} = this.prepared;
-    const baseline = baselineOf(task, train, heldOut);
+    const baseline = baselineOf(task, train, heldOut, input.outputs);
     return {
       date: new Date().toISOString(),
       task,

@@ -24,6 +24,7 @@ export function readIdx(path: string): Pictures {
     name: basename(path),
     size,
     note: undefined,
+    labelled: basename(labelPath),
     labels: Array.from(labels.bytes, String),
     where: i => `${basename(path)}: image ${i + 1}`,
     read: async i => {

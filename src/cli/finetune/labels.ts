@@ -3,8 +3,10 @@ import {UsageError} from '../usage-error.js';
 import {type Cell, isMissing, numberIn, type Records} from './records.js';
 
 export interface Labels {
-  /** The columns; for images `folder`. */
+  /** The columns; for images one that is called after where they come from. */
   readonly names: readonly string[];
+  /** Whether these are columns of a table; the labels of images are always classes. */
+  readonly areColumns: boolean;
   /** For each example a cell for each column. */
   readonly rows: readonly (readonly Cell[])[];
   /** Names an example, for errors. */

@@ -2,6 +2,7 @@
 import {setImmediate} from 'node:timers/promises';
 import type * as tf from '@tensorflow/tfjs';
 import {batchOf, type Examples} from './examples.js';
+import type {Standard} from './standardise.js';
 import type {Task} from './task.js';
 
 /** Shares and nats for classes; for numbers in the units of the labels. */
@@ -21,7 +22,7 @@ export interface NumberScores {
   readonly rmse: number;
   /** Mean of the absolute error. */
   readonly mae: number;
-  /** Mean of the squared error. */
+  /** Mean of the squared error, of standardised labels where they are; what is made small. */
   readonly loss: number;
 }
 
@@ -52,19 +53,34 @@ export async function outputsOf(
   return all;
 }
 
-/** Compares outputs with what they should be. */
-export function scoresOf(task: Task, outputs: Float32Array, targets: Float32Array): Scores {
-  return task.kind === 'numbers' ? numberScores(outputs, targets) : classScores(task, outputs, targets);
+/**
+ * Compares outputs with what they should be.
+ * @param standard of the labels, where they were standardised: root and absolute errors are in their own units again
+ */
+export function scoresOf(
+  task: Task,
+  outputs: ArrayLike<number>,
+  targets: Float32Array,
+  standard: Standard | null = null,
+): Scores {
+  if (task.kind === 'classes') return classScores(task, outputs as Float32Array, targets);
+  return numberScores(outputs, targets, standard?.deviation ?? [1]);
 }
 
-function numberScores(outputs: ArrayLike<number>, targets: Float32Array): NumberScores {
-  let [squares, sizes] = [0, 0];
+function numberScores(
+  outputs: ArrayLike<number>,
+  targets: Float32Array,
+  units: readonly number[],
+): NumberScores {
+  let [squares, sizes, loss] = [0, 0, 0];
   targets.forEach((target, i) => {
-    squares += (outputs[i]! - target) ** 2;
-    sizes += Math.abs(outputs[i]! - target);
+    const error = outputs[i]! - target;
+    const unit = units[i % units.length]!;
+    loss += error ** 2 / targets.length;
+    squares += (unit * error) ** 2;
+    sizes += Math.abs(unit * error);
   });
-  const loss = squares / targets.length;
-  return {rmse: Math.sqrt(loss), mae: sizes / targets.length, loss};
+  return {rmse: Math.sqrt(squares / targets.length), mae: sizes / targets.length, loss};
 }
 
 function classScores(
@@ -100,17 +116,20 @@ function probabilities(
 }
 
 /** What one gets without looking at an example: each class by its share in training, or the mean. */
-export function baselineOf(task: Task, train: Examples, heldOut: Examples): Scores {
+export function baselineOf(
+  task: Task,
+  train: Examples,
+  heldOut: Examples,
+  standard: Standard | null,
+): Scores {
   const {targets, width} = train;
   if (task.kind === 'numbers') {
     const means = Array.from({length: width}, (_, k) => {
       const column = targets.filter((_, i) => i % width === k);
       return column.reduce((sum, value) => sum + value, 0) / column.length;
     });
-    return numberScores(
-      heldOut.targets.map((_, i) => means[i % width]!),
-      heldOut.targets,
-    );
+    const always = heldOut.targets.map((_, i) => means[i % width]!);
+    return scoresOf(task, always, heldOut.targets, standard);
   }
   const shares = task.classes.map(() => 0);
   for (const target of targets) shares[target]! += 1 / targets.length;

@@ -22,6 +22,8 @@ What the data is
   --no-header          the first line of a CSV holds no names: they are 1, 2 ...
   --drop-empty         leave rows with empty cells out
   --standardise        columns to mean 0, deviation 1 over the training part
+  --standardise-labels the same with labels that are numbers: for a head that has
+                       never seen their units
   --scale RANGE        what images become: ${Object.keys(scales).join(', ')} (0..1)
   --resize             resize images to what the model takes
   --classes FILE       names of the outputs, one a line (classes.txt beside the
@@ -65,6 +67,7 @@ export interface Options {
   header: boolean | undefined;
   dropEmpty: boolean;
   standardise: boolean;
+  standardiseLabels: boolean;
   scale: string;
   resize: boolean;
   classes: string | undefined;
@@ -101,6 +104,7 @@ export function readOptions(args: string[]): Options | {tell: string} {
   const places = end < 0 ? args : args.slice(0, end);
   const given = readArguments(args.slice(places.length), {
     ...{label: 'value', ignore: 'value', 'no-header': 'flag', 'drop-empty': 'flag', standardise: 'flag'},
+    ...{'standardise-labels': 'flag'},
     ...{scale: 'value', resize: 'flag', classes: 'value', split: 'value', test: 'value', method: 'value'},
     ...{rank: 'value', alpha: 'value', lr: 'value', epochs: 'value', steps: 'value', batch: 'value'},
     ...{targets: 'value', head: 'value', 'new-head': 'flag', task: 'value', 'batch-norm': 'value'},
@@ -132,6 +136,8 @@ export function readOptions(args: string[]): Options | {tell: string} {
     throw new UsageError('--epochs goes without --steps');
   if (given.task !== undefined && !given['new-head'])
     throw new UsageError("--task goes with --new-head: without, the model's own head says what it tells");
+  if (given['new-head'] && given.head === 'freeze')
+    throw new UsageError('--head freeze goes without --new-head');
   const name = methodName('--method', given.method ?? 'lora');
   const method = methodOf(name);
   const [rank, alpha] = [integer('rank', 1), decimal('alpha')];
@@ -146,6 +152,7 @@ export function readOptions(args: string[]): Options | {tell: string} {
     header: given['no-header'] ? false : undefined,
     dropEmpty: given['drop-empty'] ?? false,
     standardise: given.standardise ?? false,
+    standardiseLabels: given['standardise-labels'] ?? false,
     scale: oneOf('--scale', given.scale ?? '0..1', Object.keys(scales)),
     resize: given.resize ?? false,
     classes: text('classes'),

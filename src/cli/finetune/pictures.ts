@@ -11,6 +11,8 @@ export interface Pictures {
   readonly name: string;
   readonly size: number;
   readonly labels: readonly string[];
+  /** Where the labels come from: folders, a file. */
+  readonly labelled: string;
   /** What was passed over, if anything. */
   readonly note: string | undefined;
   /** Names one, for errors. */
@@ -50,6 +52,7 @@ export async function readPictures(folder: string): Promise<Pictures> {
     name,
     size: files.length,
     labels: files.map(({label}) => label),
+    labelled: 'folders',
     note: others > 0 ? `${others} other files and folders passed over` : undefined,
     where: i => files[i]!.path,
     read: async i => decode(files[i]!.path, jpeg),

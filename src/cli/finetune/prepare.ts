@@ -26,6 +26,8 @@ export interface InputFacts {
   readonly standardise: Standard | null;
   /** What images became of their bytes; null for columns. */
   readonly scale: {readonly range: string; readonly times: number; readonly plus: number} | null;
+  /** Multiply an output by the deviation and add the mean; null where that was not asked for. */
+  readonly outputs: Standard | null;
 }
 
 export interface Prepared {
@@ -73,12 +75,13 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
   const parts = testData ? null : split(labels.rows.length, classes, options.split, options.seed);
   const trainIndices = parts?.train ?? all;
   const {standardise, ...scaling} = scalingOf(data, trainIndices, options);
+  const outputs = outputStandard(task, targets, trainIndices, options);
   const examplesOf = (loaded: Loaded, {values, width} = targetsOf(task, loaded.labels)): Examples => ({
     size: loaded.labels.rows.length,
     shape: loaded.shape,
     values: standardise ? standardised(loaded.values as Float32Array, standardise) : loaded.values,
     ...{times: scaling.times, plus: scaling.plus},
-    ...{targets: values, width},
+    ...{targets: outputs ? standardised(values, outputs) : values, width},
   });
   const examples = examplesOf(data, targets);
   const train = parts ? pick(examples, parts.train) : examples;
@@ -91,6 +94,7 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     shape: data.shape,
     standardise,
     scale: data.columns ? null : {range: options.scale, times: scaling.times, plus: scaling.plus},
+    outputs,
   };
   const shown = data.shape.join(' x ');
   const understood: [string, string][] = [
@@ -101,7 +105,7 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     ...(data.columns
       ? [['', standardise ? 'standardised over the training part' : 'as they are'] as [string, string]]
       : []),
-    ['Labels', describeTask(task, labels)],
+    ['Labels', describeTask(task, labels) + (outputs ? ', standardised' : '')],
     ['Head', describeHead(head, options)],
     ['To learn', `${count(train.size)} examples`],
     ['Held out', `${count(heldOut.size)} examples: ${heldOutIs}`],
@@ -119,7 +123,12 @@ async function load(source: Source, {model, folder}: Given, options: Options): P
         '--label, --ignore, --standardise and --drop-empty go with columns, and the data is images',
       );
     }
-    const labels = {names: ['folder'], rows: pictures.labels.map(label => [label]), where: pictures.where};
+    const labels = {
+      names: [pictures.labelled],
+      areColumns: false,
+      rows: pictures.labels.map(label => [label]),
+      where: pictures.where,
+    };
     const notes = pictures.note === undefined ? [] : [pictures.note];
     return {...(await pictureFeatures(pictures, input.shape, options.resize)), labels, columns: null, notes};
   }
@@ -135,6 +144,7 @@ async function load(source: Source, {model, folder}: Given, options: Options): P
   const places = labelled.map(column => records.columns.indexOf(column));
   const labels: Labels = {
     names: labelled,
+    areColumns: true,
     rows: records.rows.map(row => places.map(place => row[place]!)),
     where: i => `line ${records.lines[i]} of ${name}`,
   };
@@ -165,6 +175,17 @@ function scalingOf(data: Loaded, indices: Int32Array, options: Options) {
   return {times: 1, plus: 0, standardise};
 }
 
+function outputStandard(
+  task: Task,
+  {values, width}: {values: Float32Array; width: number},
+  indices: Int32Array,
+  {standardiseLabels}: Options,
+): Standard | null {
+  if (!standardiseLabels) return null;
+  if (task.kind === 'numbers') return standardOf(values, width, indices);
+  throw new UsageError('--standardise-labels goes with labels that are numbers, and these are classes');
+}
+
 function classNames(folder: string, asked: string | undefined): string[] | undefined {
   const file = asked ?? join(folder, classesFile);
   if (!existsSync(file)) {
@@ -178,9 +199,10 @@ function classNames(folder: string, asked: string | undefined): string[] | undef
 
 function describeTask(task: Task, labels: Labels): string {
   if (task.kind === 'numbers') return `numbers: ${listed(task.names)}`;
-  const {names} = labels;
-  const from = names.length > 1 ? 'columns' : names[0] === 'folder' ? 'folders' : names[0]!;
-  return `${task.classes.length} classes of ${from}: ${listed(task.classes, 8)}${areNumbers(labels) && names.length === 1 ? ' (taken for classes)' : ''}`;
+  const {names, areColumns} = labels;
+  const from = names.length > 1 ? 'columns' : names[0]!;
+  const taken = areColumns && names.length === 1 && areNumbers(labels) ? ' (numbers taken for classes)' : '';
+  return `${task.classes.length} classes of ${from}: ${listed(task.classes, 8)}${taken}`;
 }
 
 function describeHead({layer, units, activation}: Head, {head, newHead}: Options): string {

@@ -83,7 +83,7 @@ export function resultPage(
         title: 'Use the model',
         command: usageLine(options.out),
         note:
-          'model/input.json says what to do with an input before predict. ' +
+          'model/data.json says what to do with inputs and outputs. ' +
           (result.adapterBytes === null ? '' : `${runFiles.adapter} holds the change alone. `) +
           'result.json has all that was measured.',
       },

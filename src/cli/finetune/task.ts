@@ -84,8 +84,8 @@ export function newTask(
   return {units: classes.length, activation: 'softmax'};
 }
 
-const isClassifying = (activation: string | undefined, {names}: Labels) =>
-  activation === 'softmax' || activation === 'sigmoid' || names[0] === 'folder';
+const isClassifying = (activation: string | undefined, {areColumns}: Labels) =>
+  activation === 'softmax' || activation === 'sigmoid' || !areColumns;
 
 function classesOf(
   labels: Labels,
