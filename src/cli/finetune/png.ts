@@ -18,15 +18,15 @@ export function decodePng(file: Uint8Array): Picture {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const data: Uint8Array[] = [];
   let header: DataView | undefined;
-  let palette = new Uint8Array();
-  let alphas = new Uint8Array();
+  let palette: Uint8Array = new Uint8Array();
+  let alphas: Uint8Array = new Uint8Array();
   for (let at = 8, type = ''; type !== 'IEND';) {
     if (at + 12 > file.length) throw new Error('ends in the middle: the file is damaged');
     const length = view.getUint32(at);
     type = String.fromCharCode(...file.subarray(at + 4, at + 8));
     if (at + 12 + length > file.length) throw new Error('ends in the middle: the file is damaged');
-    const content = file.slice(at + 8, at + 8 + length);
-    if (type === 'IHDR' && length === 13) header = new DataView(content.buffer);
+    const content = file.subarray(at + 8, at + 8 + length);
+    if (type === 'IHDR' && length === 13) header = new DataView(content.buffer, content.byteOffset, length);
     else if (type === 'PLTE') palette = content;
     else if (type === 'tRNS') alphas = content;
     else if (type === 'IDAT') data.push(content);
