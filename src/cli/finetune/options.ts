@@ -22,8 +22,8 @@ What the data is
   --no-header          the first line of a CSV holds no names: they are 1, 2 ...
   --drop-empty         leave rows with empty cells out
   --standardise        columns to mean 0, deviation 1 over the training part
-  --standardise-labels the same with labels that are numbers: for a head that has
-                       never seen their units
+  --standardise-labels labels that are numbers too: for a head that has never
+                       seen their units
   --scale RANGE        what images become: ${Object.keys(scales).join(', ')} (0..1)
   --resize             resize images to what the model takes
   --classes FILE       names of the outputs, one a line (classes.txt beside the

@@ -96,15 +96,8 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     scale: data.columns ? null : {range: options.scale, times: scaling.times, plus: scaling.plus},
     outputs,
   };
-  const shown = data.shape.join(' x ');
   const understood: [string, string][] = [
-    [
-      'Inputs',
-      data.columns ? `${listed(data.columns, 8)} (${shown})` : `images of ${shown}, ${options.scale}`,
-    ],
-    ...(data.columns
-      ? [['', standardise ? 'standardised over the training part' : 'as they are'] as [string, string]]
-      : []),
+    ['Inputs', describeInputs(data, options)],
     ['Labels', describeTask(task, labels) + (outputs ? ', standardised' : '')],
     ['Head', describeHead(head, options)],
     ['To learn', `${count(train.size)} examples`],
@@ -195,6 +188,13 @@ function classNames(folder: string, asked: string | undefined): string[] | undef
   return readFileSync(file, 'utf8')
     .replace(/\r?\n$/, '')
     .split(/\r?\n/);
+}
+
+function describeInputs({columns, shape}: Loaded, {standardise, scale}: Options): string {
+  const sizes = shape.join(' x ');
+  if (!columns) return `images of ${sizes}, ${scale}`;
+  const how = standardise ? 'standardised over the training part' : 'as they are';
+  return `${listed(columns, 8)} (${sizes}), ${how}`;
 }
 
 function describeTask(task: Task, labels: Labels): string {

@@ -1,5 +1,5 @@
 /** A run as the terminal and the report show it. */
-import {join} from 'node:path';
+import {basename, join} from 'node:path';
 import {methodOf} from '../adapt/method-names.js';
 import {describeVersions} from '../adapt/show.js';
 import {lossChart} from '../chart.js';
@@ -21,10 +21,6 @@ export function describeMethod({rank, alpha, lr, inner, targets}: Result['option
   return [...own, `rate ${lr}`, inner, targets].join(', ');
 }
 
-/** What to type to use the model of a run. */
-export const usageLine = (out: string): string =>
-  `const model = await tf.loadLayersModel('file://${join(out, mergedFolder, 'model.json')}')`;
-
 /** The result and where it is. */
 export function resultText(result: Result): string {
   const {out} = result.options;
@@ -42,33 +38,22 @@ export function resultPage(
   understood: readonly [string, string][],
   backendNote: string,
 ): string {
-  const {options, parameters, versions, heldOut, task} = result;
+  const {options, parameters, versions} = result;
   const {title} = methodOf(options.method);
   const [learned, cost] = resultTables(result) as [string[][], string[][]];
   const confusion = confusionTable(result);
-  const levels = [{name: 'held out, before', bits: heldOut.before.loss}];
-  if (heldOut.after) levels.push({name: 'held out, after', bits: heldOut.after.loss});
   const unfinished = result.steps < options.steps ? `, of ${options.steps}` : '';
   return printable(
     reportPage({
-      title: `${options.data}: ${result.steps} steps${unfinished}`,
-      subtitle: `${options.model} learned this data through ${title}: ${describeMethod(options)}. Held-out examples were not trained on.`,
+      title: `${basename(options.data)}: ${result.steps} steps${unfinished}`,
+      subtitle: `${basename(options.model)} learned this data through ${title}: ${describeMethod(options)}. Held-out examples were not trained on.`,
       tables: [learned, ...(confusion ? [confusion] : []), cost],
-      charts: [
-        {
-          title: 'Training',
-          html: lossChart({
-            loss: result.loss,
-            levels: levels.filter(({bits}) => Number.isFinite(bits)),
-            unit: task.kind === 'classes' ? 'cross-entropy, nats' : 'mean squared error',
-          }),
-        },
-      ],
+      charts: [{title: 'Training', html: trainingChart(result)}],
       samples: [],
       facts: [
         ['Model', options.model],
         ['Data', options.data],
-        ...understood.filter(([name]) => name !== ''),
+        ...understood,
         [title, describeMethod(options)],
         ['Trained', `${count(parameters.trained)} numbers, ${percent(parameters.trained / parameters.all)}`],
         [
@@ -81,12 +66,33 @@ export function resultPage(
       ],
       usage: {
         title: 'Use the model',
-        command: usageLine(options.out),
+        command: `const model = await tf.loadLayersModel('${mergedFolder}/model.json');`,
         note:
-          'model/data.json says what to do with inputs and outputs. ' +
+          'From where a server offers it; in Node from file://, which needs tfjs-node. model/data.json says what to do with inputs and outputs. ' +
           (result.adapterBytes === null ? '' : `${runFiles.adapter} holds the change alone. `) +
           'result.json has all that was measured.',
       },
     }),
   );
+}
+
+/** A head that has never seen the units begins so far off that the rest of the curve would be flat: it is cut. */
+function trainingChart({loss, heldOut, task}: Result): string {
+  const {before, after, baseline} = heldOut;
+  const ceiling = 2 * baseline.loss;
+  const isCut =
+    after !== null && after.loss < ceiling && [before.loss, ...loss].some(value => !(value <= ceiling));
+  const cut = (value: number) => (isCut ? Math.min(value, ceiling) : value);
+  const first =
+    isCut && !(before.loss <= ceiling)
+      ? {name: task.kind === 'classes' ? 'by the shares of classes' : 'always the mean', bits: baseline.loss}
+      : {name: 'held out, before', bits: before.loss};
+  const levels = [first, ...(after ? [{name: 'held out, after', bits: after.loss}] : [])];
+  const chart = lossChart({
+    loss: loss.map(cut),
+    levels: levels.filter(({bits}) => Number.isFinite(bits)),
+    unit: task.kind === 'classes' ? 'cross-entropy, nats' : 'mean squared error',
+  });
+  const note = `<p class="legend">Losses above ${Number(ceiling.toPrecision(3))} are drawn there.</p>`;
+  return isCut ? `${chart}\n${note}` : chart;
 }

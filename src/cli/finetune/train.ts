@@ -67,7 +67,7 @@ export async function training(
     }
     times.push(performance.now() - start);
     loss.push(value);
-    await onStep({step: loss.length, steps, loss: value, tokens: indices.length});
+    await onStep({step: loss.length, steps, loss: value, tokens: Math.min(batch, examples.size)});
     // Lets signals such as Ctrl-C be seen: nothing above waits for anything.
     await setImmediate();
   }

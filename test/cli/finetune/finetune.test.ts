@@ -478,7 +478,8 @@ test('classes: the loss falls, and the files give what was reported', async () =
   expect(is!.accuracy).toBeGreaterThan(0.95);
   expect(is!.loss).toBeLessThan(was!.loss / 2);
   expect(is!.confusion.flat().reduce((sum, n) => sum + n, 0)).toBe(31);
-  expect(said.join('\n')).toMatch(/Labels +2 classes of label: no, yes\n/);
+  expect(said.join('\n')).toMatch(/Inputs +a, b \(2\), as they are\nLabels +2 classes of label: no, yes\n/);
+  expect(readFileSync(at('yes/report.html'), 'utf8')).toMatch(/<td>no<\/td><td>1[0-9]<\/td>/);
 
   const rows = rowsOf('more.csv');
   const [xs, ys] = [rows.map(row => row.slice(0, 2).map(Number)), rows.map(row => Number(row[2] === 'yes'))];
@@ -553,7 +554,9 @@ test('numbers: standardised inputs and labels, errors in the units of the labels
   // Of all the rows: most were trained on.
   expect(rmse).toBeGreaterThan(is!.rmse / 3);
   expect(rmse).toBeLessThan(is!.rmse * 3);
-  expect(readFileSync(at('priced/report.html'), 'utf8')).toContain('mean squared error, training');
+  expect(readFileSync(at('priced/report.html'), 'utf8')).toMatch(
+    /mean squared error, training.*Losses above [\d.]+ are drawn there/s,
+  );
 });
 
 test('numbers that the head has never seen are warned of; several at once', async () => {
