@@ -5,7 +5,7 @@ import type {Task} from './task.js';
 const least = 1e-7;
 
 /**
- * What is made small, the mean over a batch: `-log p` of the right class (p + 1e-7, in nats), or the mean squared error of
+ * What is made small, the mean over a batch: `-log p` of the right class (p + 1e-7 but for logits, in nats), or the mean squared error of
  * all outputs.
  *
  * @param targets a class for each example, or a number for each output

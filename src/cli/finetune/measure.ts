@@ -11,7 +11,7 @@ export type Scores = ClassScores | NumberScores;
 export interface ClassScores {
   /** Share of examples whose likeliest class is the right one. */
   readonly accuracy: number;
-  /** Mean of `-log(p + 1e-7)` of the right class, in nats. */
+  /** Mean of `-log(p + 1e-7)` of the right class, in nats; of logits without the 1e-7. */
   readonly loss: number;
   /** Examples by right and by likeliest class. */
   readonly confusion: readonly (readonly number[])[];
@@ -96,9 +96,23 @@ function classScores(
     const likeliest = shares.indexOf(Math.max(...shares));
     if (likeliest >= 0) confusion[target]![likeliest]!++;
     if (likeliest === target) right++;
-    loss -= Math.log(shares[target]! + least);
+    loss -= logOf(task, shares, outputs, i, target);
   });
   return {accuracy: right / targets.length, loss: loss / targets.length, confusion};
+}
+
+/** `log(p + 1e-7)` of the right class; of logits `log p`, which is exact however small p is. */
+function logOf(
+  {outputs: kind, classes}: Task & {kind: 'classes'},
+  shares: readonly number[],
+  all: Float32Array,
+  i: number,
+  target: number,
+): number {
+  if (kind !== 'logits') return Math.log(shares[target]! + least);
+  const row = all.subarray(i * classes.length, (i + 1) * classes.length);
+  const most = Math.max(...row);
+  return row[target]! - most - Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
 }
 
 function probabilities(

@@ -1,6 +1,6 @@
 /** Files for the tests: models, tables, PNG images. */
 import {mkdirSync, writeFileSync} from 'node:fs';
-import {dirname, join} from 'node:path';
+import {dirname} from 'node:path';
 import {deflateSync} from 'node:zlib';
 import * as tf from '@tensorflow/tfjs';
 import {saveModel} from '../../../src/cli/files.js';
@@ -115,5 +115,3 @@ export const clouds = (size: number) =>
     const side = i % 2 === 0 ? -1 : 1;
     return [side + Math.sin(7 * i) / 2, -side + Math.cos(5 * i) / 2, side < 0 ? 'no' : 'yes'];
   });
-
-export const path = join;

@@ -120,6 +120,15 @@ describe('PNG', () => {
     });
   });
 
+  test('of two neighbours that are as near, the one above', () => {
+    const rows = [
+      [10, 8],
+      [11, 99],
+    ];
+    const picture = decodePng(png({width: 2, height: 2, row: y => rows[y]!, filter: () => 4}));
+    expect([...picture.bytes]).toEqual(rows.flat());
+  });
+
   test('fewer bits, sixteen bits, a palette', () => {
     const one = decodePng(png({width: 10, height: 1, depth: 1, row: () => [0b10100000, 0b01000000]}));
     expect([...one.bytes]).toEqual([255, 0, 255, 0, 0, 0, 0, 0, 0, 255]);
