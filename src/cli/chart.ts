@@ -4,19 +4,22 @@ const width = 720;
 const margin = {left: 88, right: 32, top: 16, bottom: 64};
 
 export interface Chart {
-  /** Bits per byte of every step. */
+  /** Of every step, in `unit`. */
   loss: number[];
+  /** Default: bits per byte. */
+  unit?: string;
   /** Levels to compare with, each a dashed line. */
   levels: {name: string; bits: number}[];
 }
 
 /** Every step as a faint line, the centered mean of ten as a bold one, and dashed levels. */
-export function lossChart({loss, levels}: Chart): string {
+export function lossChart({loss, levels, unit = 'bits per byte'}: Chart): string {
   const {axes, points, across} = lossAxes(
     320,
     [...loss, ...levels.map(level => level.bits)],
     loss.length,
     'training loss of every step',
+    unit,
   );
   return `${axes}
 <polyline points="${points(loss)}" fill="none" stroke="var(--curve)" stroke-opacity=".5"/>
@@ -76,7 +79,7 @@ ${legend(series.map(({name}, i) => ({style: seriesStyle(i), name})))}
 }
 
 /** Axes for losses by step, the picture still open; `points` places a line in it. */
-function lossAxes(height: number, values: number[], count: number, label: string) {
+function lossAxes(height: number, values: number[], count: number, label: string, unit = 'bits per byte') {
   const vertical = niceTicks(Math.min(...values), Math.max(...values), 5);
   const [low, high] = [vertical[0]!, vertical.at(-1)!];
   const last = Math.max(count, 1);
@@ -96,7 +99,7 @@ ${vertical
   .join('\n')}
 ${steps.map(step => `<text x="${x(step)}" y="${height - margin.bottom}" dy="1.3em" text-anchor="middle">${step}</text>`).join('\n')}
 <text x="${(margin.left + width - margin.right) / 2}" y="${height - 6}" text-anchor="middle">step</text>
-<text transform="translate(20 ${middle}) rotate(-90)" text-anchor="middle">bits per byte, training</text>`;
+<text transform="translate(20 ${middle}) rotate(-90)" text-anchor="middle">${unit}, training</text>`;
   const points = (all: number[]) => all.map((bits, i) => `${x(i + 1)},${y(bits)}`).join(' ');
   return {axes, points, across};
 }

@@ -3,9 +3,9 @@ export interface Step {
   /** Steps done, from 1. */
   step: number;
   steps: number;
-  /** Bits per byte. */
+  /** In the unit of the line. */
   loss: number;
-  /** Tokens of one step. */
+  /** Tokens, or whatever the line counts, of one step. */
   tokens: number;
 }
 
@@ -22,6 +22,14 @@ const secondsBetweenLines = 10;
 /** Steps whose mean is shown. */
 const meanOver = 20;
 
+/** What a progress line measures in. */
+export interface Units {
+  /** Of the loss; empty where it has none. */
+  loss: string;
+  /** What a step is made of. */
+  tokens: string;
+}
+
 /**
  * A progress line: step, training loss (the mean of the last 20 steps), tokens a second, time left. On a terminal
  * it rewrites itself and is never longer than a row; piped, it prints a line now and then.
@@ -32,6 +40,7 @@ export function progressLine(
   out: Terminal = process.stderr,
   now: () => number = () => performance.now(),
   label = '',
+  units: Units = {loss: 'bits/byte', tokens: 'tokens'},
 ) {
   const start = now();
   let printed = start;
@@ -49,7 +58,7 @@ export function progressLine(
       const speed = Math.round((step * tokens) / seconds);
       const left = duration(((steps - step) * seconds) / step);
       const done = `${label}step ${step}/${steps}`;
-      const line = `${done}  training loss ${mean.toFixed(3)} bits/byte  ${speed} tokens/s  ${left} left`;
+      const line = `${done}  training loss ${[shown(mean), units.loss].join(' ').trim()}  ${speed} ${units.tokens}/s  ${left} left`;
       open = out.isTTY === true;
       out.write(open ? `\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}` : `${line}\n`);
     },
@@ -60,6 +69,8 @@ export function progressLine(
     },
   };
 }
+
+const shown = (loss: number) => (Math.abs(loss) < 1000 ? loss.toFixed(3) : loss.toPrecision(4));
 
 /** Seconds as `42 s`, `3 min 05 s` or `2 h 07 min`. */
 export function duration(seconds: number): string {

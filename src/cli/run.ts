@@ -5,6 +5,7 @@ import {UsageError} from './usage-error.js';
 
 const help = `Usage: tfjs-lora <command> [options]
 
+  finetune     fine-tune your own model on your own data
   adapt        adapt a small language model to a text through LoRA
   generate     write text with that model, adapted or not
   pretrain     make that model again
@@ -18,6 +19,7 @@ const help = `Usage: tfjs-lora <command> [options]
   -h, --help       print this; \`tfjs-lora <command> --help\` explains a command
 
 Examples:
+  tfjs-lora finetune my-model flowers.csv --label species
   tfjs-lora adapt
   tfjs-lora adapt --text notes.txt --rank 8 --out runs/notes
   tfjs-lora generate --adapter runs/notes/adapter.safetensors
@@ -28,6 +30,7 @@ type Command = (args: string[]) => Promise<number | void>;
 
 /** Each command's module is loaded when it is called: --help and mistakes answer at once. */
 const commands: Record<string, () => Promise<Command>> = {
+  finetune: async () => (await import('./finetune.js')).finetune,
   adapt: async () => (await import('./adapt.js')).adapt,
   generate: async () => (await import('./generate.js')).generateText,
   inspect: async () => (await import('./inspect.js')).inspect,

@@ -49,6 +49,13 @@ test('the line is shorter than the terminal, and shows the mean of the last twen
   expect(wide.written[39]).toContain('training loss 2.000');
 });
 
+test('other units, and large losses', () => {
+  const out = terminal(true, 200);
+  const progress = progressLine(out, () => 0, '', {loss: '', tokens: 'examples'});
+  progress.update({step: 1, steps: 2, loss: 12345678, tokens: 32});
+  expect(out.written[0]).toContain('step 1/2  training loss 1.235e+7  32000 examples/s');
+});
+
 test('durations', () => {
   expect([0.4, 59, 65, 3599.6, 7620].map(duration)).toEqual([
     '0 s',

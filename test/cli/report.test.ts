@@ -43,6 +43,11 @@ const curves = (chart: string) =>
       .map(pair => pair.split(',').map(Number) as [number, number]),
   );
 
+test('a chart says what it measures', () => {
+  expect(lossChart({loss, levels})).toContain('bits per byte, training');
+  expect(lossChart({loss, levels, unit: 'nats'})).toContain('>nats, training<');
+});
+
 test('a curve has a point for every step, inside the picture', () => {
   for (const values of [loss, [2], [3, 3, 3]]) {
     const chart = lossChart({loss: values, levels});

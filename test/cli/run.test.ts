@@ -25,7 +25,7 @@ test('help and version', async () => {
     expect(await runQuietly(...args)).toMatchObject({code: 0, out: expect.stringContaining('generate')});
   }
   expect((await runQuietly('-v')).out).toBe((await runQuietly('--version')).out);
-  for (const command of ['adapt', 'generate', 'pretrain']) {
+  for (const command of ['finetune', 'adapt', 'generate', 'pretrain']) {
     const {code, out} = await runQuietly('help', command);
     expect(code).toBe(0);
     expect(out).toMatch(/Examples?:/);
@@ -68,6 +68,10 @@ test.each([
   [['adapt', '--targets', '('], '--targets takes a regular expression'],
   [['adapt', '--inner', 'newton'], 'unknown optimizer "newton"'],
   [['adapt', '--text', 'no-such-file.txt'], 'no such text file: no-such-file.txt'],
+  [['finetune', 'one'], 'finetune takes a model and data, and then options; it was given one'],
+  [['finetune', 'a', 'b', '--method', 'lore'], '--method: unknown method "lore", perhaps lora'],
+  [['finetune', 'a', 'b', '--epochs', '2', '--steps', '2'], '--epochs goes without --steps'],
+  [['finetune', 'a', 'b', '--method', 'full', '--rank', '2'], '--rank means nothing to --method full'],
   [['adapt', 'extra'], 'unexpected argument "extra"'],
 ])('%s is one clear line and exit code 2', async (args, message) => {
   const {code, out, err} = await runQuietly(...args);

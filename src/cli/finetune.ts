@@ -1,0 +1,297 @@
+/** `tfjs-lora finetune`: a model of the user's learns the user's data. */
+import {existsSync, readFileSync} from 'node:fs';
+import {basename, extname, join, resolve} from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import {type ProjectedOptimizer, audit, freezeBatchNorm} from '../index.js';
+import {checkpoints, latestCheckpoint, loadCheckpoint} from '../resume/index.js';
+import {countParameters} from './adapt/optimizer.js';
+import {type Backend, chooseBackend} from './backend.js';
+import {expectWritable, mergedFolder, runFiles, runFolder, saveModel, writeFiles} from './files.js';
+import {keepAdapter} from './finetune/keep.js';
+import {baselineOf, outputsOf, type Scores, scoresOf} from './finetune/measure.js';
+import {readModel} from './finetune/model.js';
+import {optimizerFor} from './finetune/optimizer.js';
+import {type Options, readOptions} from './finetune/options.js';
+import {classesFile, prepare, type Prepared} from './finetune/prepare.js';
+import type {Result} from './finetune/result.js';
+import {describeMethod, facts, resultPage, resultText} from './finetune/show.js';
+import {training, type Training} from './finetune/train.js';
+import {Interruption} from './interruption.js';
+import {version} from './package.js';
+import {progressLine} from './progress.js';
+import {methodOf} from './adapt/method-names.js';
+import {count, percent} from './table.js';
+import {UsageError} from './usage-error.js';
+
+/**
+ * Runs `tfjs-lora finetune`; with `--help` it prints the help. Whatever does not fit is told before anything is written.
+ * @returns the exit code: 0, 1 when the training diverged, or that of the signal that ended it
+ */
+export async function finetune(args: string[]): Promise<number> {
+  const options = readOptions(args);
+  if ('tell' in options) {
+    process.stdout.write(options.tell);
+    return 0;
+  }
+  const backend = await chooseBackend(options.backend);
+  const prepared = await prepare(await readModel(options.model), options);
+  const perEpoch = Math.ceil(prepared.train.size / options.batch);
+  const steps = options.steps ?? options.epochs * perEpoch;
+  const thaw =
+    options.batchNorm === 'freeze' && hasBatchNorm(prepared.model) ? freezeBatchNorm(prepared.model) : null;
+  const optimizer = optimizerFor(prepared.model, prepared.head, options, steps);
+  try {
+    const {parameters, warnings} = await expectTrainable(prepared.model, optimizer, options);
+    const out = folderOf(options);
+    expectWritable(out);
+    return await new Run(prepared, optimizer, backend, options, {steps, out, parameters, warnings}).run();
+  } finally {
+    thaw?.();
+    optimizer.dispose();
+    prepared.model.dispose();
+  }
+}
+
+/** @throws UsageError for the first weight that is to be trained and cannot be here */
+async function expectTrainable(model: tf.LayersModel, optimizer: ProjectedOptimizer, {batch}: Options) {
+  const seen = await audit(model, {optimizer, batchSize: batch, print: null}).catch((error: Error) => {
+    throw new UsageError(error.message);
+  });
+  const stuck = seen.weights.find(({problem}) => problem !== null);
+  if (stuck) throw new UsageError(`${stuck.name} cannot be trained on ${seen.backend}: ${stuck.problem}`);
+  // What is done about batch norm is said apart from this.
+  const warnings = seen.warnings.filter(warning => !/BatchNormalization|cpu backend/.test(warning));
+  return {parameters: countParameters(model, optimizer), warnings};
+}
+
+function hasBatchNorm(model: tf.LayersModel): boolean {
+  return model.weights.some(({originalName}) => /moving_(mean|variance)/.test(originalName));
+}
+
+const checkpointFolder = (out: string) => join(out, 'checkpoints');
+
+function folderOf({out, data, resume}: Options): string {
+  if (!resume) return runFolder(out, join('runs', dataName(data)));
+  const folder = out ?? join('runs', dataName(data));
+  if (existsSync(checkpointFolder(folder))) return folder;
+  throw new UsageError(
+    `--resume: no checkpoints in ${folder}: give the --out of a run with --checkpoint-every`,
+  );
+}
+
+const dataName = (data: string) => basename(resolve(data), extname(data)).replace(/[^\w.-]+/g, '-') || 'data';
+
+interface Plan {
+  readonly steps: number;
+  readonly out: string;
+  readonly parameters: Result['parameters'];
+  readonly warnings: readonly string[];
+}
+
+class Run {
+  constructor(
+    private readonly prepared: Prepared,
+    private readonly optimizer: ProjectedOptimizer,
+    private readonly backend: Backend,
+    private readonly options: Options,
+    private readonly plan: Plan,
+  ) {}
+
+  async run(): Promise<number> {
+    this.introduce();
+    console.log('\nMeasuring the model before …');
+    const before = await this.measure();
+    this.warnOfUnits(before);
+    const interruption = new Interruption();
+    try {
+      return await this.learn(before, interruption);
+    } finally {
+      interruption.off();
+    }
+  }
+
+  /** Labels of 100,000 are out of reach of a head that gives numbers about 1. */
+  private warnOfUnits(before: Scores): void {
+    const {task, train, heldOut, input} = this.prepared;
+    const baseline = baselineOf(task, train, heldOut, input.outputs);
+    if (!('rmse' in before && 'rmse' in baseline) || input.outputs || before.rmse < 1.5 * baseline.rmse)
+      return;
+    console.log(
+      'Warning: the mean of the labels is nearer than the model; if it has never seen their units: --standardise-labels',
+    );
+  }
+
+  private introduce(): void {
+    const {understood} = this.prepared;
+    const {trained, all} = this.plan.parameters;
+    const {advice, note} = this.backend;
+    const pairs: [string, string][] = [
+      ['Model', this.options.model],
+      ['Data', this.options.data],
+      ...understood,
+      [methodOf(this.options.method).title, describeMethod(this.effective())],
+      ['Trains', `${count(trained)} numbers, ${percent(trained / all)} of the weights`],
+      ['Backend', note],
+      ...(advice === undefined ? [] : [['Advice', advice] as [string, string]]),
+      ...this.plan.warnings.map((warning): [string, string] => ['Warning', warning]),
+    ];
+    console.log(facts(pairs));
+  }
+
+  private async learn(before: Scores, interruption: Interruption): Promise<number> {
+    const {prepared, optimizer, options} = this;
+    const {steps, out} = this.plan;
+    const loss = await this.takeUp();
+    const done = await this.train(loss, interruption.signal);
+    const trained = done.loss.length;
+    if (done.diverged) {
+      console.error(`tfjs-lora: the training diverged at step ${trained + 1}: lower --lr (${options.lr})`);
+    }
+    if (trained === 0) return interruption.exitCode ?? 1;
+    // At once, so that whatever happens from here on loses nothing.
+    const kept = await keepAdapter(out, prepared.model, optimizer);
+    await this.writeModel();
+
+    const after = done.diverged ? undefined : await this.measureUnless(interruption.signal);
+    const result = this.result(done, kept.adapterBytes, before, after);
+    writeFiles({
+      [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note),
+      [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
+    });
+    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes()];
+    const told = notes.map(note => `Note     ${note}`);
+    if (!after) {
+      console.log(`Stopped after step ${trained} of ${steps}. What was learned until then is in ${out}.`);
+      for (const line of told) console.log(line);
+      return interruption.exitCode ?? 1;
+    }
+    console.log(['', resultText(result), ...told].join('\n'));
+    if (Number.isFinite(after.loss)) return 0;
+    console.error(`tfjs-lora: the training diverged: lower --lr (${options.lr})`);
+    return 1;
+  }
+
+  /** Losses of the steps before, where a run is resumed. */
+  private async takeUp(): Promise<number[]> {
+    if (!this.options.resume) return [];
+    const folder = checkpointFolder(this.plan.out);
+    const latest = await latestCheckpoint(`file://${resolve(folder)}`);
+    if (latest === null) throw new UsageError(`--resume: no checkpoint in ${folder} is whole`);
+    try {
+      const {data, step} = await loadCheckpoint(this.optimizer, latest, {model: this.prepared.model});
+      console.log(`Going on after step ${step}.`);
+      return (data as {loss: number[]}).loss;
+    } catch (error) {
+      throw new UsageError(`--resume: ${(error as Error).message}`);
+    }
+  }
+
+  /** With a progress line. */
+  private async train(loss: number[], signal: AbortSignal): Promise<Training> {
+    const {model, task, train} = this.prepared;
+    const {batch, seed, checkpointEvery} = this.options;
+    const {steps, out} = this.plan;
+    const progress = progressLine(process.stderr, undefined, '', {loss: '', tokens: 'examples'});
+    const keeper =
+      checkpointEvery === undefined
+        ? null
+        : checkpoints({optimizer: this.optimizer, model}, `file://${resolve(checkpointFolder(out))}`, {
+            every: {steps: checkpointEvery},
+            data: () => ({loss}),
+          });
+    try {
+      return await training(model, this.optimizer, task, train, {
+        ...{steps, batch, seed, loss, signal},
+        onStep: async step => {
+          progress.update(step);
+          await keeper?.step();
+        },
+      });
+    } finally {
+      progress.end();
+    }
+  }
+
+  private async measure(signal?: AbortSignal): Promise<Scores> {
+    const {model, task, heldOut, input} = this.prepared;
+    return scoresOf(task, await outputsOf(model, heldOut, signal), heldOut.targets, input.outputs);
+  }
+
+  /** Undefined after a signal. */
+  private async measureUnless(signal: AbortSignal): Promise<Scores | undefined> {
+    if (signal.aborted) return undefined;
+    console.log('Measuring the model after …');
+    try {
+      return await this.measure(signal);
+    } catch (error) {
+      if (signal.aborted) return undefined;
+      throw error;
+    }
+  }
+
+  /** The merged model, and what one must know to use it. */
+  private async writeModel(): Promise<void> {
+    const {model, task, input} = this.prepared;
+    const classes = task.kind === 'classes' && task.classes.every(name => !/[\r\n]/.test(name));
+    await saveModel(model, join(this.plan.out, mergedFolder), {
+      'data.json': JSON.stringify(input, null, 2) + '\n',
+      ...(classes && {[classesFile]: task.classes.join('\n') + '\n'}),
+    });
+  }
+
+  private notes(): string[] {
+    const notes: string[] = [];
+    if (this.options.newHead) {
+      notes.push('the adapter belongs to the model with the new head; model/ has both');
+    }
+    if (this.options.batchNorm === 'train' && hasBatchNorm(this.prepared.model)) {
+      notes.push('the statistics of batch norm have moved: model/ has them, the adapter has not');
+    }
+    return notes;
+  }
+
+  private effective(): Result['options'] {
+    const {model, data, method, rank, alpha, lr, batch, targets, head, newHead, batchNorm, inner, seed} =
+      this.options;
+    const {steps, out} = this.plan;
+    return {
+      ...{model, data, method, rank, alpha, lr, steps, batch},
+      targets: targets?.source ?? 'every matrix',
+      ...{head, newHead, batchNorm, inner, seed, out},
+    };
+  }
+
+  private result(
+    {loss, msPerStep}: Training,
+    adapterBytes: number | null,
+    before: Scores,
+    after: Scores | undefined,
+  ): Result {
+    const {task, input, train, heldOut, heldOutIs} = this.prepared;
+    const baseline = baselineOf(task, train, heldOut, input.outputs);
+    return {
+      date: new Date().toISOString(),
+      task,
+      input,
+      heldOut: {size: heldOut.size, is: heldOutIs, before, after: after ?? null, baseline},
+      trainSize: train.size,
+      parameters: this.plan.parameters,
+      optimizerStateBytes: this.optimizer.stateBytes,
+      adapterBytes,
+      modelBytes: ['model.json', 'weights.bin']
+        .map(file => readFileSync(join(this.plan.out, mergedFolder, file)).length)
+        .reduce((sum, size) => sum + size),
+      msPerStep: Number(msPerStep.toFixed(1)),
+      steps: loss.length,
+      loss,
+      options: this.effective(),
+      backend: this.backend.name,
+      versions: {
+        'tfjs-lora': version(),
+        tfjs: tf.version.tfjs,
+        node: process.versions.node,
+        backend: this.backend.version,
+      },
+    };
+  }
+}

@@ -1,0 +1,69 @@
+/** A folder of images: a subfolder for each class. */
+import {readdirSync, readFileSync} from 'node:fs';
+import {basename, extname, join, resolve} from 'node:path';
+import {UsageError} from '../usage-error.js';
+import {decodeJpeg, type JpegReader, loadJpegReader} from './jpeg.js';
+import type {Picture} from './picture.js';
+import {decodePng} from './png.js';
+
+/** Images with a label each, decoded one at a time. */
+export interface Pictures {
+  readonly name: string;
+  readonly size: number;
+  readonly labels: readonly string[];
+  /** Where the labels come from: folders, a file. */
+  readonly labelled: string;
+  /** What was passed over, if anything. */
+  readonly note: string | undefined;
+  /** Names one, for errors. */
+  readonly where: (i: number) => string;
+  readonly read: (i: number) => Promise<Picture>;
+}
+
+const isPng = (file: string) => extname(file).toLowerCase() === '.png';
+const isJpeg = (file: string) => ['.jpg', '.jpeg'].includes(extname(file).toLowerCase());
+
+/**
+ * Reads which images there are; what is neither PNG nor JPEG is passed over, and said so.
+ * @throws UsageError for a folder without subfolders, or without images
+ */
+export async function readPictures(folder: string): Promise<Pictures> {
+  const name = basename(resolve(folder));
+  const inside = readdirSync(folder, {withFileTypes: true}).filter(({name}) => !name.startsWith('.'));
+  const classes = inside.filter(entry => entry.isDirectory()).map(entry => entry.name);
+  const files: {path: string; label: string}[] = [];
+  let others = inside.length - classes.length;
+  for (const label of classes.sort()) {
+    for (const file of readdirSync(join(folder, label)).sort()) {
+      if (isPng(file) || isJpeg(file)) files.push({path: join(folder, label, file), label});
+      else others++;
+    }
+  }
+  if (files.length === 0) {
+    const isFlat = inside.some(entry => isPng(entry.name) || isJpeg(entry.name));
+    throw new UsageError(
+      isFlat
+        ? `the images in ${folder} have no labels: put those of each class into a subfolder of that name`
+        : `no PNG or JPEG images in ${folder}: a subfolder for each class is expected, with its images`,
+    );
+  }
+  const jpeg = files.some(({path}) => isJpeg(path)) ? await loadJpegReader() : undefined;
+  return {
+    name,
+    size: files.length,
+    labels: files.map(({label}) => label),
+    labelled: 'folders',
+    note: others > 0 ? `${others} other files and folders passed over` : undefined,
+    where: i => files[i]!.path,
+    read: async i => decode(files[i]!.path, jpeg),
+  };
+}
+
+function decode(path: string, jpeg: JpegReader | undefined): Picture {
+  try {
+    const bytes = readFileSync(path);
+    return isPng(path) ? decodePng(bytes) : decodeJpeg(bytes, jpeg!);
+  } catch (error) {
+    throw new UsageError(`${path} ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,211 @@
+/** From a model and files to examples and a task; whatever does not fit is told before anything is written. */
+import {existsSync, readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import type * as tf from '@tensorflow/tfjs';
+import {count, percent} from '../table.js';
+import {UsageError} from '../usage-error.js';
+import {type Examples, pick} from './examples.js';
+import {featuresOf, withoutEmpty} from './features.js';
+import {type Head, headOf, oldActivation, withNewHead} from './head.js';
+import {areNumbers, expectColumn, expectLabels, labelColumns, type Labels, listed} from './labels.js';
+import {type Given, inputOf} from './model.js';
+import type {Options} from './options.js';
+import {pictureFeatures, scales} from './picture-features.js';
+import {readData, type Source} from './read-data.js';
+import {split} from './split.js';
+import {type Standard, standardised, standardOf} from './standardise.js';
+import {newTask, type Task, targetsOf, taskOf} from './task.js';
+import {readVocabulary} from './vocabulary.js';
+
+/** What must be done to an input before the model sees it: written beside the merged model. */
+export interface InputFacts {
+  /** The columns in their order; null for images. */
+  readonly columns: readonly string[] | null;
+  readonly shape: readonly number[];
+  /** Subtract the mean, divide by the deviation; null where that was not asked for. */
+  readonly standardise: Standard | null;
+  /** What images became of their bytes; null for columns. */
+  readonly scale: {readonly range: string; readonly times: number; readonly plus: number} | null;
+  /** Multiply an output by the deviation and add the mean; null where that was not asked for. */
+  readonly outputs: Standard | null;
+}
+
+export interface Prepared {
+  readonly model: tf.LayersModel;
+  readonly head: Head;
+  readonly task: Task;
+  readonly train: Examples;
+  readonly heldOut: Examples;
+  readonly heldOutIs: string;
+  readonly input: InputFacts;
+  /** What was understood, for people. */
+  readonly understood: [name: string, value: string][];
+}
+
+/** The file of class names beside a model, which a run writes too. */
+export const classesFile = 'classes.txt';
+
+/** Data in the shape of the model's input. */
+interface Loaded {
+  readonly shape: readonly number[];
+  readonly values: Float32Array | Uint8Array;
+  readonly labels: Labels;
+  readonly columns: readonly string[] | null;
+  readonly notes: readonly string[];
+}
+
+/** @throws UsageError for whatever does not fit, in one line */
+export async function prepare(given: Given, options: Options): Promise<Prepared> {
+  const source = await readData(options.data, options.header);
+  const data = await load(source, given, options);
+  const testData =
+    options.test === undefined ? undefined : await readTest(options.test, data, given, options);
+
+  const {labels} = data;
+  const wanted = options.newHead ? newTask(labels, oldActivation(given.model), options.task) : undefined;
+  const model = wanted
+    ? withNewHead(given.model, wanted.units, wanted.activation, options.seed)
+    : given.model;
+  const head = headOf(model);
+  const task = taskOf(head, labels, options.newHead ? undefined : classNames(given.folder, options.classes));
+  const targets = targetsOf(task, labels);
+
+  const classes = task.kind === 'classes' ? targets.values : null;
+  const all = Int32Array.from({length: labels.rows.length}, (_, i) => i);
+  const parts = testData ? null : split(labels.rows.length, classes, options.split, options.seed);
+  const trainIndices = parts?.train ?? all;
+  const {standardise, ...scaling} = scalingOf(data, trainIndices, options);
+  const outputs = outputStandard(task, targets, trainIndices, options);
+  const examplesOf = (loaded: Loaded, {values, width} = targetsOf(task, loaded.labels)): Examples => ({
+    size: loaded.labels.rows.length,
+    shape: loaded.shape,
+    values: standardise ? standardised(loaded.values as Float32Array, standardise) : loaded.values,
+    ...{times: scaling.times, plus: scaling.plus},
+    ...{targets: outputs ? standardised(values, outputs) : values, width},
+  });
+  const examples = examplesOf(data, targets);
+  const train = parts ? pick(examples, parts.train) : examples;
+  const heldOut = parts ? pick(examples, parts.heldOut) : examplesOf(testData!);
+  const heldOutIs = parts
+    ? `${percent(options.split)} drawn by seed ${options.seed}${classes ? ', of each class' : ''}`
+    : options.test!;
+  const input: InputFacts = {
+    columns: data.columns,
+    shape: data.shape,
+    standardise,
+    scale: data.columns ? null : {range: options.scale, times: scaling.times, plus: scaling.plus},
+    outputs,
+  };
+  const understood: [string, string][] = [
+    ['Inputs', describeInputs(data, options)],
+    ['Labels', describeTask(task, labels) + (outputs ? ', standardised' : '')],
+    ['Head', describeHead(head, options)],
+    ['To learn', `${count(train.size)} examples`],
+    ['Held out', `${count(heldOut.size)} examples: ${heldOutIs}`],
+    ...data.notes.map((note): [string, string] => ['Note', note]),
+  ];
+  return {model, head, task, train, heldOut, heldOutIs, input, understood};
+}
+
+async function load(source: Source, {model, folder}: Given, options: Options): Promise<Loaded> {
+  const input = inputOf(model);
+  if ('pictures' in source) {
+    const {pictures} = source;
+    if (options.label || options.ignore.length > 0 || options.standardise || options.dropEmpty) {
+      throw new UsageError(
+        '--label, --ignore, --standardise and --drop-empty go with columns, and the data is images',
+      );
+    }
+    const labels = {
+      names: [pictures.labelled],
+      areColumns: false,
+      rows: pictures.labels.map(label => [label]),
+      where: pictures.where,
+    };
+    const notes = pictures.note === undefined ? [] : [pictures.note];
+    return {...(await pictureFeatures(pictures, input.shape, options.resize)), labels, columns: null, notes};
+  }
+  const {name} = source.records;
+  const labelled = labelColumns(source.records, options.label);
+  for (const column of options.ignore) expectColumn(name, source.records.columns, column, '--ignore');
+  const columns = source.records.columns.filter(
+    column => !labelled.includes(column) && !options.ignore.includes(column),
+  );
+  const {records, left} = options.dropEmpty
+    ? withoutEmpty(source.records, [...labelled, ...columns])
+    : {records: source.records, left: 0};
+  const places = labelled.map(column => records.columns.indexOf(column));
+  const labels: Labels = {
+    names: labelled,
+    areColumns: true,
+    rows: records.rows.map(row => places.map(place => row[place]!)),
+    where: i => `line ${records.lines[i]} of ${name}`,
+  };
+  expectLabels(labels);
+  const features = featuresOf(records, columns, input, readVocabulary(folder));
+  return {
+    ...features,
+    labels,
+    columns,
+    notes: left > 0 ? [`${count(left)} rows with empty cells left out`] : [],
+  };
+}
+
+async function readTest(path: string, data: Loaded, given: Given, options: Options): Promise<Loaded> {
+  const test = await load(await readData(path, options.header), given, options);
+  if (String(test.columns) !== String(data.columns) || String(test.shape) !== String(data.shape)) {
+    throw new UsageError(
+      `--test ${path} has other inputs than ${options.data}: the same columns in the same order are needed`,
+    );
+  }
+  return test;
+}
+
+function scalingOf(data: Loaded, indices: Int32Array, options: Options) {
+  if (!data.columns) return {...scales[options.scale]!, standardise: null};
+  const width = data.values.length / data.labels.rows.length;
+  const standardise = options.standardise ? standardOf(data.values, width, indices) : null;
+  return {times: 1, plus: 0, standardise};
+}
+
+function outputStandard(
+  task: Task,
+  {values, width}: {values: Float32Array; width: number},
+  indices: Int32Array,
+  {standardiseLabels}: Options,
+): Standard | null {
+  if (!standardiseLabels) return null;
+  if (task.kind === 'numbers') return standardOf(values, width, indices);
+  throw new UsageError('--standardise-labels goes with labels that are numbers, and these are classes');
+}
+
+function classNames(folder: string, asked: string | undefined): string[] | undefined {
+  const file = asked ?? join(folder, classesFile);
+  if (!existsSync(file)) {
+    if (asked === undefined) return undefined;
+    throw new UsageError(`--classes: no such file: ${asked}`);
+  }
+  return readFileSync(file, 'utf8')
+    .replace(/\r?\n$/, '')
+    .split(/\r?\n/);
+}
+
+function describeInputs({columns, shape}: Loaded, {standardise, scale}: Options): string {
+  const sizes = shape.join(' x ');
+  if (!columns) return `images of ${sizes}, ${scale}`;
+  const how = standardise ? 'standardised over the training part' : 'as they are';
+  return `${listed(columns, 8)} (${sizes}), ${how}`;
+}
+
+function describeTask(task: Task, labels: Labels): string {
+  if (task.kind === 'numbers') return `numbers: ${listed(task.names)}`;
+  const {names, areColumns} = labels;
+  const from = names.length > 1 ? 'columns' : names[0]!;
+  const taken = areColumns && names.length === 1 && areNumbers(labels) ? ' (numbers taken for classes)' : '';
+  return `${task.classes.length} classes of ${from}: ${listed(task.classes, 8)}${taken}`;
+}
+
+function describeHead({layer, units, activation}: Head, {head, newHead}: Options): string {
+  const how = {full: 'trained as it is', lora: 'adapted', freeze: 'frozen'}[head];
+  return `${layer.name}, ${units} ${activation}, ${newHead ? 'new, ' : ''}${how}`;
+}

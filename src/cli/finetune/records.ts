@@ -1,0 +1,25 @@
+/** Rows of cells under named columns, as files of data give them. */
+
+export type Cell = string | number;
+
+export interface Records {
+  /** What people call it: the file's name. */
+  readonly name: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly Cell[])[];
+  /** The line of the file in which each row begins, from 1. */
+  readonly lines: readonly number[];
+}
+
+/** What stands for a value that is missing. */
+const absent = new Set(['', 'na', 'n/a', 'nan', 'null', 'none', '?']);
+
+export const isMissing = (cell: Cell): boolean =>
+  typeof cell === 'number' ? Number.isNaN(cell) : absent.has(cell.trim().toLowerCase());
+
+/** A cell as a number that float32 can hold, in digits with a point; null where it is none. */
+export function numberIn(cell: Cell): number | null {
+  const isNumeral = typeof cell === 'number' || /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(cell.trim());
+  const value = isNumeral ? Number(cell) : NaN;
+  return Number.isFinite(Math.fround(value)) ? value : null;
+}

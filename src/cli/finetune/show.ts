@@ -1,0 +1,98 @@
+/** A run as the terminal and the report show it. */
+import {basename, join} from 'node:path';
+import {methodOf} from '../adapt/method-names.js';
+import {describeVersions} from '../adapt/show.js';
+import {lossChart} from '../chart.js';
+import {mergedFolder, runFiles} from '../files.js';
+import {printable} from '../printable.js';
+import {reportPage} from '../report.js';
+import {count, percent, table} from '../table.js';
+import {confusionTable, type Result, resultTables} from './result.js';
+
+/** Pairs of a name and a value in two columns, without a heading. */
+export function facts(pairs: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...pairs.map(([name]) => name.length));
+  return pairs.map(([name, value]) => printable(`${name.padEnd(width)}  ${value}`).trimEnd()).join('\n');
+}
+
+/** The hyperparameters on one line. */
+export function describeMethod({rank, alpha, lr, inner, targets}: Result['options']): string {
+  const own = [rank === null ? [] : `rank ${rank}`, alpha === null ? [] : `alpha ${alpha}`].flat();
+  return [...own, `rate ${lr}`, inner, targets].join(', ');
+}
+
+/** The result and where it is. */
+export function resultText(result: Result): string {
+  const {out} = result.options;
+  const {adapter, report, result: json} = runFiles;
+  const files = [...(result.adapterBytes === null ? [] : [adapter]), `${mergedFolder}/`, report, json];
+  return [
+    ...resultTables(result).map(rows => table(rows)),
+    `Wrote    ${files.join(', ')} in ${out}\n` + `Open     ${join(out, report)}`,
+  ].join('\n\n');
+}
+
+/** The report. */
+export function resultPage(
+  result: Result,
+  understood: readonly [string, string][],
+  backendNote: string,
+): string {
+  const {options, parameters, versions} = result;
+  const {title} = methodOf(options.method);
+  const [learned, cost] = resultTables(result) as [string[][], string[][]];
+  const confusion = confusionTable(result);
+  const unfinished = result.steps < options.steps ? `, of ${options.steps}` : '';
+  return printable(
+    reportPage({
+      title: `${basename(options.data)}: ${result.steps} steps${unfinished}`,
+      subtitle: `${basename(options.model)} learned this data through ${title}: ${describeMethod(options)}. Held-out examples were not trained on.`,
+      tables: [learned, ...(confusion ? [confusion] : []), cost],
+      charts: [{title: 'Training', html: trainingChart(result)}],
+      samples: [],
+      facts: [
+        ['Model', options.model],
+        ['Data', options.data],
+        ...understood,
+        [title, describeMethod(options)],
+        ['Trained', `${count(parameters.trained)} numbers, ${percent(parameters.trained / parameters.all)}`],
+        [
+          'Steps',
+          `${result.steps} of ${options.steps}, ${options.batch} examples each, seed ${options.seed}`,
+        ],
+        ['Backend', backendNote],
+        ['Versions', describeVersions(result.backend, versions)],
+        ['Date', result.date],
+      ],
+      usage: {
+        title: 'Use the model',
+        command: `const model = await tf.loadLayersModel('${mergedFolder}/model.json');`,
+        note:
+          'From where a server offers it; in Node from file://, which needs tfjs-node. model/data.json says what to do with inputs and outputs. ' +
+          (result.adapterBytes === null ? '' : `${runFiles.adapter} holds the change alone. `) +
+          'result.json has all that was measured.',
+      },
+    }),
+  );
+}
+
+/** A head that has never seen the units begins so far off that the rest of the curve would be flat: it is cut. */
+function trainingChart({loss, heldOut, task}: Result): string {
+  const {before, after, baseline} = heldOut;
+  const ceiling = 2 * baseline.loss;
+  const isCut =
+    after !== null && after.loss < ceiling && [before.loss, ...loss].some(value => !(value <= ceiling));
+  const cut = (value: number) => (isCut ? Math.min(value, ceiling) : value);
+  const first =
+    isCut && !(before.loss <= ceiling)
+      ? {name: task.kind === 'classes' ? 'by the shares of classes' : 'always the mean', bits: baseline.loss}
+      : {name: 'held out, before', bits: before.loss};
+  const levels = [first, ...(after ? [{name: 'held out, after', bits: after.loss}] : [])];
+  const chart = lossChart({
+    loss: loss.map(cut),
+    levels: levels.filter(({bits}) => Number.isFinite(bits)),
+    unit: task.kind === 'classes' ? 'cross-entropy, nats' : 'mean squared error',
+  });
+  const note = `<p class="legend">Losses above ${Number(ceiling.toPrecision(3))} are drawn there.</p>`;
+  return isCut ? `${chart}\n${note}` : chart;
+}
