@@ -1,4 +1,4 @@
-import {readArguments} from '../arguments.js';
+import {readPlaces} from '../arguments.js';
 import {innerAndRate, methodName, methodOf, methodTable} from '../adapt/method-names.js';
 import {decimalOption, integerOption, textOption} from '../options.js';
 import {UsageError} from '../usage-error.js';
@@ -100,9 +100,7 @@ export interface Options {
  * @throws UsageError for a value that does not fit
  */
 export function readOptions(args: string[]): Options | {tell: string} {
-  const end = args.findIndex(arg => arg.startsWith('-'));
-  const places = end < 0 ? args : args.slice(0, end);
-  const given = readArguments(args.slice(places.length), {
+  const {given, places} = readPlaces(args, {
     ...{label: 'value', ignore: 'value', 'no-header': 'flag', 'drop-empty': 'flag', standardise: 'flag'},
     ...{'standardise-labels': 'flag'},
     ...{scale: 'value', resize: 'flag', classes: 'value', split: 'value', test: 'value', method: 'value'},

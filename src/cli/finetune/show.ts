@@ -68,7 +68,7 @@ export function resultPage(
         title: 'Use the model',
         command: `const model = await tf.loadLayersModel('${mergedFolder}/model.json');`,
         note:
-          'From where a server offers it; in Node from file://, which needs tfjs-node. model/data.json says what to do with inputs and outputs. ' +
+          'From where a server offers it; in Node by nodeFiles(folder) of tfjs-lora/adapter, or from file:// with tfjs-node. model/data.json says what to do with inputs and outputs. ' +
           (result.adapterBytes === null ? '' : `${runFiles.adapter} holds the change alone. `) +
           'result.json has all that was measured.',
       },
