@@ -59,7 +59,8 @@ export async function adapterOf(
   } finally {
     for (const {factors, frozen} of snapshots) dispose({...factors, ...prefixed(frozen)});
   }
-  return {weights, generatedBy: generatedBy(), metadata};
+  const places = named.map(([path, {shape}]) => ({path, shape: [...shape]}));
+  return {weights, ...(model && {model: places}), generatedBy: generatedBy(), metadata};
 }
 
 /** Handles on what the variables hold now: a step gives them other data. */

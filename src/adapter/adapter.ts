@@ -30,9 +30,17 @@ export interface WeightPrint {
   readonly products: readonly number[];
 }
 
+/** A weight of the model that an adapter was trained on, whether or not it was trained. */
+export interface ModelPlace {
+  readonly path: string;
+  readonly shape: readonly number[];
+}
+
 /** All that one training added to a model, as plain data: what files hold, and what merges into weights. */
 export interface Adapter {
   readonly weights: readonly AdapterWeight[];
+  /** All weights of the model in its order, where it was known: tells a place when layers are numbered otherwise. */
+  readonly model?: readonly ModelPlace[];
   /** The library that wrote it and the version of tfjs-core, e.g. `tfjs-lora 0.1.0, tfjs-core 4.22.0`. */
   readonly generatedBy: string;
   /** Whatever the user wants to keep with it. */

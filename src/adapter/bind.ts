@@ -18,11 +18,12 @@ export interface Bound {
 /**
  * Finds the weight of the model for each weight of an adapter. Nothing is read and nothing moves.
  *
- * 1. By path, as it is or without the `_1` that tfjs gives to a second variable of a name.
- * 2. Layers that were numbered by tfjs itself (`dense_Dense1`) are numbered otherwise when a program builds the model
+ * 1. By its place, where the adapter knows the whole model and this one is the same but for numbers that tfjs gave.
+ * 2. By path, as it is or without the `_1` that tfjs gives to a second variable of a name.
+ * 3. Layers that were numbered by tfjs itself (`dense_Dense1`) are numbered otherwise when a program builds the model
  *    again: where not all paths of such a kind are there, all of the kind are matched in the model's order, if there are
  *    as many of each shape.
- * 3. Where the model has none of the paths, so are all weights of one last name (`kernel`).
+ * 4. Where the model has none of the paths, so are all weights of one last name (`kernel`).
  *
  * @throws Error that says which weight does not fit, and how.
  */
@@ -35,6 +36,7 @@ export function bind(model: WeightsOf, adapter: Adapter): Bound[] {
 
   const byPath = paths.map(path => find(weights, path));
   const places =
+    byPlace(weights, adapter) ??
     inGroups(weights, adapter.weights, byPath, withoutNumbers) ??
     (byPath.some(path => path) ? null : inGroups(weights, adapter.weights, byPath, lastName)) ??
     byPath;
@@ -55,6 +57,22 @@ export function bind(model: WeightsOf, adapter: Adapter): Bound[] {
 }
 
 type Weights = ReadonlyMap<string, Variable>;
+
+/**
+ * Where the weights stood in the model of the adapter, if this one is the same but for tfjs's numbers: as many weights,
+ * and each of its shape and name. Null where that is not known, or not so.
+ */
+function byPlace(weights: Weights, {model, weights: entries}: Adapter): string[] | null {
+  if (!model || model.length !== weights.size) return null;
+  const here = [...weights];
+  const nameOf = (path: string) => withoutNumbers(path) ?? plainName(path);
+  const isAlike = model.every(
+    ({path, shape}, i) => nameOf(path) === nameOf(here[i]![0]) && String(shape) === String(here[i]![1].shape),
+  );
+  if (!isAlike) return null;
+  const placeOf = new Map(model.map(({path}, i) => [path, here[i]![0]]));
+  return entries.map(({path}) => placeOf.get(path)!);
+}
 
 function find(weights: Weights, path: string): string | undefined {
   if (weights.has(path)) return path;

@@ -35,6 +35,7 @@ export function combine(
   expectOptions('combine', options, ['base', 'metadata']);
   const {base = 'check', metadata = {}} = options;
   expectOneOf('combine: base', base, ['check', 'ignore']);
+  if (!Array.isArray(parts)) throw new TypeError('combine takes a list of {adapter, weight}');
   if (parts.length === 0) throw new Error('combine: no adapters were given');
   const byPath = new Map<string, {entry: AdapterWeight; weight: number}[]>();
   for (const {adapter, weight} of parts) {
@@ -49,7 +50,15 @@ export function combine(
     for (const {entry} of shares) expectAlike(first, entry, base);
     return sumOf(shares);
   });
-  return {weights, generatedBy: parts[0]!.adapter.generatedBy, metadata: {...metadata}};
+  const [{adapter: first}, ...others] = parts as [(typeof parts)[0], ...(typeof parts)[0][]];
+  const layout = ({model}: Adapter) => JSON.stringify(model);
+  const isOneModel = first.model && others.every(({adapter}) => layout(adapter) === layout(first));
+  return {
+    weights,
+    ...(isOneModel && {model: first.model}),
+    generatedBy: first.generatedBy,
+    metadata: {...metadata},
+  };
 }
 
 function expectAlike(first: AdapterWeight, other: AdapterWeight, base: BaseCheck): void {

@@ -109,7 +109,11 @@ export async function extractAdapter(
       'extractAdapter: no weight differs from the start: was the snapshot taken before training?',
     );
   }
-  return {adapter: {weights, generatedBy: generatedBy(), metadata: {...metadata}}, certificates};
+  const places = [...named].map(([path, {shape: axes}]) => ({path, shape: [...axes]}));
+  return {
+    adapter: {weights, model: places, generatedBy: generatedBy(), metadata: {...metadata}},
+    certificates,
+  };
 }
 
 /** For each weight to look at, what reads its base; null where it is not known and not needed. */

@@ -32,7 +32,9 @@ function find(url: string, direction: 'save' | 'load'): io.IOHandler {
     scheme === 'file' && isNode() ? true : canHandle(`${scheme}://name`, direction),
   );
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1];
-  const what = scheme ? `nothing here can ${direction} ${scheme}://` : 'an address begins with a scheme';
+  const what = scheme
+    ? `nothing here can ${direction} ${scheme}://`
+    : `an address begins with a scheme${isNode() ? `: is 'file://${url}' meant?` : ''}`;
   throw new Error(
     `cannot ${direction} '${url}': ${what}. Known here: ${known.map(name => `${name}://`).join(', ') || 'none'}. ` +
       'Use one of these, register another with tf.io.registerSaveRouter and registerLoadRouter, or pass a tf.io.IOHandler',

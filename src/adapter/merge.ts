@@ -51,6 +51,7 @@ export async function mergeAdapter(
         const kept = keepBase ? keep(bases[i]!.clone()) : null;
         const record = {merge, entry, scale, base: kept, before: ids[i]!, after: variable.dataId};
         merged.set(variable, [...recordsOf(variable), record]);
+        if (record.base) holding.add(variable);
       });
     });
   });
@@ -86,12 +87,28 @@ export async function unmergeAdapter(
   });
 }
 
-/** Frees the bases that `mergeAdapter` kept for this model: what is merged stays, to rounding if it is taken off. */
+/**
+ * Frees the bases that `mergeAdapter` kept for this model: what is merged stays, to rounding if it is taken off. So for
+ * every weight that was disposed since, of whichever model.
+ */
 export function forgetBases(model: WeightsOf): void {
-  for (const variable of namedWeights(model).values()) {
-    for (const record of recordsOf(variable)) dropBase(record);
+  for (const variable of holding) if (isGone(variable)) recordsOf(variable).forEach(dropBase);
+  for (const variable of livingWeights(model)) recordsOf(variable).forEach(dropBase);
+  for (const variable of holding) if (!recordsOf(variable).some(({base}) => base)) holding.delete(variable);
+}
+
+/** A disposed model cannot be asked for its weights. */
+function livingWeights(model: WeightsOf): Variable[] {
+  try {
+    return [...namedWeights(model).values()];
+  } catch (error) {
+    if (/disposed/.test(String(error))) return [];
+    throw error;
   }
 }
+
+/** Weights whose base is kept. */
+const holding = new Set<Variable>();
 
 /** One adapter in one weight, by this program. */
 interface Merged {

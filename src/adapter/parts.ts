@@ -1,6 +1,6 @@
 import type {Parametrization} from '../parametrization.js';
 import {fromJson, recipeOf, toJson} from '../recipe.js';
-import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
+import type {Adapter, AdapterWeight, HostTensor, ModelPlace, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
 import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
 
@@ -9,7 +9,7 @@ import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
  *
  *     tensors    `<path>/<factor>`, `<path>/frozen/<name>`, in the order of the weights
  *     metadata   format 'tfjs-lora', version '1', generated_by,
- *                adapter  JSON: {weights: [{path, shape, parametrization, factors, frozen, base}]}
+ *                adapter  JSON: {weights: [{path, shape, parametrization, factors, frozen, base}], model?: [{path, shape}]}
  *                user     JSON: the user's own strings
  *
  * `parametrization` is what `toJson` makes of it, null for a weight trained as it is; `factors` are names, `frozen` are
@@ -29,7 +29,7 @@ const MAX_NAME = 1024;
 const MAX_PRINT = 64;
 
 /** What files shall hold. Throws where `fromParts` could not read it again: equal adapters give equal parts. */
-export function toParts({weights, generatedBy, metadata}: Adapter): Parts {
+export function toParts({weights, model, generatedBy, metadata}: Adapter): Parts {
   const tensors = new Map<string, HostTensor>();
   const described = weights.map(({path, shape, parametrization, factors, frozen, base}) => {
     if (parametrization && !recipeOf(parametrization)) {
@@ -59,7 +59,10 @@ export function toParts({weights, generatedBy, metadata}: Adapter): Parts {
       format: FORMAT,
       version: VERSION,
       generated_by: generatedBy,
-      adapter: JSON.stringify({weights: described}),
+      adapter: JSON.stringify({
+        weights: described,
+        ...(model && {model: model.map(({path, shape}) => ({path, shape: [...shape]}))}),
+      }),
       user: JSON.stringify(metadata),
     },
   };
@@ -111,13 +114,36 @@ export function fromParts({tensors, metadata}: Parts, known: string): Adapter {
   for (const name of tensors.keys()) {
     if (!asked.has(name)) throw unreadable(`the tensor ${quote(name)} belongs to no weight`);
   }
-  return {weights, generatedBy, metadata: readUser(text('user'))};
+  const model = own(described as Record<string, unknown>, 'model');
+  const places = model === undefined ? {} : {model: readPlaces(model, weights)};
+  return {weights, ...places, generatedBy, metadata: readUser(text('user'))};
 }
 
 const UNREADABLE = 'not a readable adapter';
 const unreadable = (reason: string) => new Error(`${UNREADABLE}: ${reason}`);
 
 const dtypeOf = ({values}: HostTensor) => (values instanceof Int32Array ? 'int32' : 'float32');
+
+/** Every weight of the model the adapter was trained on: those it is for are among them, in their shapes. */
+function readPlaces(value: unknown, weights: readonly AdapterWeight[]): ModelPlace[] {
+  if (!Array.isArray(value)) throw unreadable("its 'model' is no list");
+  const shapes = new Map<string, string>();
+  const places = (value as unknown[]).map((entry, i) => {
+    const path = readPath(entry, i);
+    const shape = own(entry as Record<string, unknown>, 'shape');
+    // Unlike those of an adapter, a weight of a model may hold no numbers, and have many axes.
+    const isCounts = Array.isArray(shape) && shape.every(axis => Number.isSafeInteger(axis) && axis >= 0);
+    if (!isCounts) throw unreadable(`in its 'model', ${quote(path)} has a shape that is no shape`);
+    if (shapes.has(path)) throw unreadable(`its 'model' has ${quote(path)} twice`);
+    shapes.set(path, String(shape));
+    return {path, shape: [...(shape as number[])]};
+  });
+  for (const {path, shape} of weights) {
+    if (shapes.get(path) === String(shape)) continue;
+    throw unreadable(`weight ${quote(path)} [${shape}] is not among the weights of its 'model'`);
+  }
+  return places;
+}
 
 function readPath(entry: unknown, i: number): string {
   if (!isRecord(entry)) throw unreadable(`weight ${i} of its list is no object`);

@@ -60,7 +60,9 @@ export async function saveAdapter(
         'store the bytes that encodeAdapter(adapter) gives yourself',
     );
   }
-  return ioHandler(destination, 'save').save!(toArtifacts(adapter));
+  const handler = ioHandler(destination, 'save');
+  if (typeof destination === 'string') await expectNoModel(destination);
+  return handler.save!(toArtifacts(adapter));
 }
 
 /**
@@ -77,6 +79,24 @@ export async function readAdapter(
   if (bytes) return decodeAdapter(bytes);
   const handler = ioHandler(source as string | io.IOHandler, 'load');
   return fromArtifacts(await handler.load!());
+}
+
+/** Stores keep models and adapters under one kind of name: a model must not be lost by one. */
+async function expectNoModel(address: string): Promise<void> {
+  if (!/^(file|indexeddb|localstorage):/.test(address)) return;
+  let format: string | undefined;
+  try {
+    const there = await ioHandler(address, 'load').load!();
+    if (isRecord(there.userDefinedMetadata) && 'tfjsLora' in there.userDefinedMetadata) return;
+    format = there.format ?? 'layers-model';
+  } catch {
+    // Nothing is there, or nothing that could be used.
+    return;
+  }
+  throw new Error(
+    `saveAdapter: there is a model at ${address} (${format}), and it would be lost: take another address, or remove ` +
+      'it first (tf.io.removeModel, or the folder)',
+  );
 }
 
 async function adapterFrom(
@@ -106,16 +126,24 @@ const isOptimizer = (source: unknown): source is ProjectedOptimizer =>
 const isAdapter = (source: unknown): source is Adapter =>
   isRecord(source) && Array.isArray(source['weights']) && typeof source['generatedBy'] === 'string';
 
-const isSafetensors = (address: string) => /\.safetensors(?:[?#].*)?$/.test(address);
+const isSafetensors = (address: string) => /\.safetensors(?:[?#].*)?$/i.test(address);
 
 /** The bytes of a single file, or null for what tfjs loads. */
 async function bytesOf(source: unknown): Promise<Uint8Array | null> {
   if (source instanceof Uint8Array) return source;
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
   if (typeof source !== 'string' || !isSafetensors(source)) return null;
-  if (source.startsWith('file://')) return node().fs.readFile(filePath(source));
+  if (source.startsWith('file://')) {
+    return node()
+      .fs.readFile(filePath(source))
+      .catch((error: Error) => {
+        throw new Error(`readAdapter: ${source} cannot be read: ${error.message}`, {cause: error});
+      });
+  }
   if (!/^https?:\/\//.test(source)) return null;
-  const response = await fetch(source);
+  const response = await fetch(source).catch((error: Error) => {
+    throw new Error(`readAdapter: ${source} cannot be fetched: ${error.message}`, {cause: error});
+  });
   if (!response.ok)
     throw new Error(`readAdapter: ${source} answers ${response.status} ${response.statusText}`);
   return new Uint8Array(await response.arrayBuffer());

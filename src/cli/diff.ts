@@ -1,6 +1,7 @@
 /** `tfjs-lora diff`: how two models differ, or two adapters. */
 import {dispose} from '@tensorflow/tfjs-core';
 import type {Adapter, AdapterWeight, HostTensor} from '../adapter/adapter.js';
+import {exactProduct} from '../adapter/product.js';
 import {closest, differenceOf} from '../linalg/closest.js';
 import {recipeOf, toJson} from '../recipe.js';
 import {matrixShape} from '../targets.js';
@@ -102,8 +103,16 @@ function methodRows(a: Adapter, b: Adapter): Row[] {
   });
 }
 
-function methodOf({parametrization: p}: AdapterWeight): string {
+/** Two products with one scale are one method, whatever options it came from. */
+function methodOf(weight: AdapterWeight): string {
+  const {parametrization: p} = weight;
   if (!p) return 'whole';
+  try {
+    const {left, scale, magnitude} = exactProduct(weight);
+    return `${p.name}, rank ${left.shape[1]}, scale ${scale}${magnitude ? ', with lengths' : ''}`;
+  } catch {
+    // Not a product.
+  }
   const call = recipeOf(p);
   return call ? `${call.name}(${call.args.map(arg => JSON.stringify(toJson(arg))).join(', ')})` : p.name;
 }

@@ -64,7 +64,9 @@ export async function merge(args: string[]): Promise<void> {
       paths.map(path => [weights.names.get(weights.variables[path]!)!, weights.variables[path]!]),
     );
     const made = await mergedArtifacts(artifacts, moved, () => new Map());
-    await nodeFiles(out).save!(made);
+    await nodeFiles(out).save!(made).catch((error: Error) => {
+      throw new UsageError(`cannot write to ${out}: ${error.message}`);
+    });
     console.log(
       `Merged ${count(paths.length)} weights of ${adapterPath} into ${modelPath}: ${join(out, 'model.json')}`,
     );

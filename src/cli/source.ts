@@ -33,7 +33,8 @@ const PEFT_WEIGHTS = 'adapter_model.safetensors';
  * @param peft how names of PEFT are read
  * @throws UsageError for what is missing, damaged or none of these
  */
-export async function readSource(path: string, peft: FromPeftOptions = {}): Promise<Source> {
+export async function readSource(given: string, peft: FromPeftOptions = {}): Promise<Source> {
+  const path = given.replace(/^file:\/\//, '');
   if (!existsSync(path)) throw new UsageError(`there is nothing at ${path}`);
   try {
     const isFolder = statSync(path).isDirectory();

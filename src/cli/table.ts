@@ -23,9 +23,11 @@ export const percent = (share: number): string => `${(100 * share).toFixed(1)} %
 /** A number as 875,520. */
 export const count = (n: number): string => n.toLocaleString('en-US');
 
-/** Bytes as 3,526 kB. */
+/** Bytes as 3,526 kB, or 512 bytes. */
 export const kilobytes = (bytes: number): string =>
-  `${(bytes / 1000).toLocaleString('en-US', {maximumFractionDigits: 0})} kB`;
+  bytes < 1000
+    ? `${bytes} bytes`
+    : `${(bytes / 1000).toLocaleString('en-US', {maximumFractionDigits: 0})} kB`;
 
 /** A time as 253 ms, or 12.5 s from ten seconds on. */
 export const milliseconds = (ms: number): string =>

@@ -140,8 +140,10 @@ describe('is refused:', () => {
     const {ioHandler} = await import('../../src/adapter/io.js');
     await model.save(ioHandler(url, 'save'));
     await expect(readAdapter(url)).rejects.toThrow(/this is a model, not an adapter/);
-    await saveAdapter(adapter(), url);
-    await expect(tf.loadLayersModel(ioHandler(url, 'load'))).rejects.toThrow();
+    await expect(saveAdapter(adapter(), url)).rejects.toThrow(/there is a model at/);
+    const other = `file://${join(folder, 'no-model')}`;
+    await saveAdapter(adapter(), other);
+    await expect(tf.loadLayersModel(ioHandler(other, 'load'))).rejects.toThrow();
     model.dispose();
   });
 

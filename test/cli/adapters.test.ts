@@ -340,7 +340,7 @@ test('diff: what differs, by how much, of what rank; and the exit code', async (
   });
   const adapters = await call('diff', at('run'), at('dora'));
   expect(adapters.code).toBe(1);
-  expect(adapters.out).toMatch(/lora\(\{"rank":2\}\); dora\(\{"rank":2\}\)/);
+  expect(adapters.out).toMatch(/lora, rank 2, scale [\d.]+; dora, rank 2, scale [\d.]+, with lengths/);
   expect(adapters.out).toMatch(/body\/up\/kernel magnitude .*only in the second/);
   expect(await call('diff', at('base'), at('run'))).toMatchObject({
     code: 2,
