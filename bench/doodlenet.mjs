@@ -109,10 +109,10 @@ async function measure(task, folder, {part: only, way, keep}) {
   update(all => Object.assign(all, {tfjs: tf.version.tfjs, node: process.version}));
   updateTask(mine => Object.assign(mine, {budget, tuningSeed}));
 
-  /** Makes one run, unless the list holds it and is to be kept. */
-  const once = async (name, wanted, make) => {
-    const same = run => Object.entries(wanted).every(([key, value]) => run[key] === value);
-    if (keep && results()[name]?.some(same)) return;
+  /** Makes one run at a rate, unless the list holds it and is to be kept, in the place of those like it. */
+  const once = async (name, like, peak, make) => {
+    const same = run => Object.entries(like).every(([key, value]) => run[key] === value);
+    if (keep && results()[name]?.some(run => same(run) && run.peak === peak)) return;
     const result = await make();
     updateTask(mine => (mine[name] = [...(mine[name] ?? []).filter(run => !same(run)), result]));
   };
@@ -130,7 +130,7 @@ async function measure(task, folder, {part: only, way, keep}) {
   if (wants('tune')) {
     for (const way of chosen) {
       for (const peak of grids[way]) {
-        await once('tuning', {way, peak, ...sized}, async () => {
+        await once('tuning', {way, peak, ...sized}, peak, async () => {
           const options = {peak, seed: tuningSeed, looks: 1};
           const {checked} = await onWasm(way, options, {train: learned, check: validation});
           return {way, peak, ...sized, validation: checked};
@@ -152,7 +152,8 @@ async function measure(task, folder, {part: only, way, keep}) {
     for (const seed of seeds) {
       for (const way of chosen) {
         const data = {train: learned, check: part(validation, 0, 500), test};
-        await once('wasm', {way, seed, ...sized}, () => onWasm(way, {peak: best[way], seed, looks: 5}, data));
+        const peak = best[way];
+        await once('wasm', {way, seed, ...sized}, peak, () => onWasm(way, {peak, seed, looks: 5}, data));
       }
     }
   }
@@ -174,7 +175,7 @@ async function measure(task, folder, {part: only, way, keep}) {
       if (where.backend !== 'webgl') throw new Error(`the page runs on ${where.backend}, not on webgl`);
       update(all => (all.browser = where));
       for (const way of ['lora', 'full'].filter(way => chosen.includes(way))) {
-        await once('webgl', {way, seed: 0, ...sized}, async () => {
+        await once('webgl', {way, seed: 0, ...sized}, best[way], async () => {
           show = progressLine(`${task} on webgl, ${way}: `);
           const options = {...budget, peak: best[way], seed: 0, looks: 1};
           const {result, weights} = await page.call('train', way, options);
