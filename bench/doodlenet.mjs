@@ -27,7 +27,7 @@ const tasks = {
     set: 'mnist',
     budget: {steps: 200, batch: 32, classes: 10},
     grids: {
-      lora: [1e-2, 2e-2, 5e-3, 4e-2],
+      lora: [1e-2, 2e-2, 5e-3, 4e-2, 2.5e-3],
       full: [5e-3, 2.5e-3, 1e-2, 1.25e-3],
       head: [5e-2, 2.5e-2, 1e-1, 1.25e-2],
     },
