@@ -14,10 +14,12 @@
 import {existsSync, mkdirSync, readFileSync, writeFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
-import {loadModel, stockError, trainOnce, ways, withNewHead} from '../examples/shared/adapted.mjs';
-import {readArguments, run} from '../examples/shared/arguments.mjs';
-import {findData, readDigitsOrClothes, readModel} from '../examples/shared/data.mjs';
-import {accuracy, part} from '../examples/shared/finetune.mjs';
+import {nodeFiles} from 'tfjs-lora/adapter';
+import {readArguments, run, usual} from '../examples/shared/arguments.mjs';
+import {findData} from '../examples/shared/data.mjs';
+import {loadModel, stockError, trainOnce, ways, withNewHead} from '../examples/shared/images/adapted.mjs';
+import {accuracy, part} from '../examples/shared/images/finetune.mjs';
+import {readDigitsOrClothes} from '../examples/shared/images/images.mjs';
 import {progressLine} from '../examples/shared/progress.mjs';
 import {openPage} from './doodlenet-browser.mjs';
 import {writePage} from './doodlenet-results.mjs';
@@ -43,7 +45,7 @@ const tasks = {
   },
   'fashion-longer': {
     set: 'fashion-mnist',
-    budget: {steps: 600, batch: 32, classes: 10},
+    budget: {steps: 400, batch: 32, classes: 10},
     onWebgl: false,
     grids: {
       lora: [1e-2, 5e-3, 2e-2, 2.5e-3],
@@ -58,11 +60,11 @@ const path = new URL('results/doodlenet.json', import.meta.url);
 
 await run('doodlenet', async () => {
   const given = readArguments({
-    data: 'text',
-    task: ['all', ...Object.keys(tasks)],
-    part: ['all', 'tune', 'wasm', 'webgl', 'page'],
-    way: ['all', ...Object.keys(ways)],
-    keep: 'flag',
+    data: usual.data,
+    task: {is: 'the task', kind: ['all', ...Object.keys(tasks)]},
+    part: {is: 'the part', kind: ['all', 'tune', 'wasm', 'webgl', 'page']},
+    way: {is: 'the way to train', kind: ['all', ...Object.keys(ways)]},
+    keep: {is: 'make no run that the results hold already', kind: 'flag'},
   });
   const chosen = given.task === 'all' ? Object.keys(tasks) : [given.task];
   if (given.part !== 'page') {
@@ -91,7 +93,7 @@ async function measure(task, folder, {part: only, way, keep}) {
   const sized = {steps: budget.steps, batch: budget.batch};
   const chosen = way === 'all' ? Object.keys(ways) : [way];
   const wants = name => only === 'all' || only === name;
-  const artifacts = readModel(`${folder}/tfjs-doodlenet`);
+  const artifacts = await nodeFiles(`${folder}/tfjs-doodlenet`).load();
   const {train, test} = readDigitsOrClothes(folder, set);
   const learned = part(train, 0, 28000);
   const validation = part(train, 28000, 30000);
