@@ -18,7 +18,7 @@ import {drawShapes, filesOf, smallNet, unknown} from './shared/images/shapes.mjs
 import {progressLine} from './shared/progress.mjs';
 import {keep, readBack, runFolder, writeReport} from './shared/run-folder.mjs';
 
-const sets = {fashion: 'fashion-mnist', digits: 'mnist'};
+const sets = {digits: 'mnist', fashion: 'fashion-mnist'};
 
 await run('doodlenet', async () => {
   const given = readArguments({
@@ -54,7 +54,8 @@ await run('doodlenet', async () => {
   const explained = [];
   let sizes;
   for (const way of given.compare ? Object.keys(ways) : ['lora']) {
-    const options = {steps, batch, seed, classes, before: true, onStep: progressLine(`${way}: `)};
+    const peak = ways[way].peak[folder ? given.task : 'fashion'];
+    const options = {peak, steps, batch, seed, classes, before: true, onStep: progressLine(`${way}: `)};
     const {result, model, optimizer} = await trainOnce(() => make(seed), way, {train, check, test}, options);
     results.push(result);
     if (way === 'lora') {

@@ -54,12 +54,12 @@ const toy = {
 /** How each method moves the weights, and the rates to choose from. */
 const methods = {
   'head only': {
-    rates: [0.003, 0.01, 0.03],
+    rates: [0.001, 0.003, 0.01, 0.03],
     optimizer: ({rate, seed}) =>
       projected(adam(), lora(), {learningRate: rate, seed, targets: [['head', 'train']]}),
   },
   LoRA: {
-    rates: [0.003, 0.01, 0.03],
+    rates: [0.001, 0.003, 0.01, 0.03],
     optimizer: ({rate, rank, seed, newHead}) =>
       projected(adam(), lora({rank}), {
         ...{learningRate: rate, seed},
@@ -72,7 +72,7 @@ const methods = {
       }),
   },
   'all weights': {
-    rates: [0.001, 0.003, 0.01],
+    rates: [0.0003, 0.001, 0.003, 0.01],
     optimizer: ({rate}) => projected(adam(), lora(), {learningRate: rate, targets: [[/./, 'train']]}),
   },
 };

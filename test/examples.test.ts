@@ -40,7 +40,8 @@ test.each(sources)('%s imports what a user can, or what is beside it', file => {
       expect(sources).toContain(
         relative(folder, fileURLToPath(new URL(name, pathToFileURL(`${folder}/${file}`)))),
       );
-    else expect(name).toMatch(/^(node:[\w/]+|tfjs-lora(\/(adapter|testing|wasm))?|@tensorflow\/tfjs(-\w+)*)$/);
+    else
+      expect(name).toMatch(/^(node:[\w/]+|tfjs-lora(\/(adapter|testing|wasm))?|@tensorflow\/tfjs(-\w+)*)$/);
   }
 });
 
