@@ -9,8 +9,8 @@
 // The protocol, the same for all tasks: 28,000 images to learn from and 2,000 others for validation, all from the
 // training files. tune: four peak rates for each way, one seed that is used for nothing else; the best by accuracy on
 // the validation images is taken. wasm: at that rate three other seeds, each measured on all 10,000 test images. webgl:
-// LoRA and every weight with one of these seeds, at the same rates, in headless Chromium, not for the longer budget;
-// without a graphics card a run there takes minutes. Parts and ways may run side by side.
+// LoRA and every weight with one of these seeds, at the same rates, in headless Chromium; without a graphics card a run
+// there takes minutes. The longer budget for clothes takes the rates of the shorter one, and no browser. Parts and ways may run side by side.
 import {existsSync, mkdirSync, readFileSync, writeFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
@@ -46,12 +46,8 @@ const tasks = {
   'fashion-longer': {
     set: 'fashion-mnist',
     budget: {steps: 400, batch: 32, classes: 10},
+    ratesOf: 'fashion',
     onWebgl: false,
-    grids: {
-      lora: [1e-2, 5e-3, 2e-2, 2.5e-3],
-      full: [5e-3, 2.5e-3, 1.25e-3, 1e-2],
-      head: [5e-2, 2.5e-2, 1e-1, 1.25e-2],
-    },
   },
 };
 const tuningSeed = 100;
@@ -89,7 +85,7 @@ function update(change) {
 }
 
 async function measure(task, folder, {part: only, way, keep}) {
-  const {set, budget, grids, onWebgl = true} = tasks[task];
+  const {set, budget, grids, ratesOf, onWebgl = true} = tasks[task];
   const sized = {steps: budget.steps, batch: budget.batch};
   const chosen = way === 'all' ? Object.keys(ways) : [way];
   const wants = name => only === 'all' || only === name;
@@ -129,7 +125,7 @@ async function measure(task, folder, {part: only, way, keep}) {
     return result;
   };
 
-  if (wants('tune')) {
+  if (wants('tune') && grids) {
     for (const way of chosen) {
       for (const peak of grids[way]) {
         await once('tuning', {way, peak, ...sized}, peak, async () => {
@@ -140,7 +136,7 @@ async function measure(task, folder, {part: only, way, keep}) {
       }
     }
   }
-  const best = {};
+  const best = {...read()[ratesOf]?.best};
   for (const way of Object.keys(ways)) {
     const tried = (results().tuning ?? []).filter(run => run.way === way && run.steps === budget.steps);
     if (tried.length === 0) continue;
