@@ -10,8 +10,9 @@
 // training files. tune: four peak rates for each way, one seed that is used for nothing else; the best by accuracy on
 // the validation images is taken. wasm: at that rate three other seeds, each measured on all 10,000 test images. webgl:
 // LoRA and every weight with one of these seeds, at the same rates, in headless Chromium; without a graphics card a run
-// there takes minutes. The longer budget for clothes takes the rates of the shorter one, and no browser. Parts and ways may run side by side.
-import {existsSync, mkdirSync, readFileSync, writeFileSync} from 'node:fs';
+// there takes minutes. The longer budget for clothes takes the rates of the shorter one, and no browser. Parts
+// and ways may run side by side.
+import {existsSync, mkdirSync, readFileSync, renameSync, writeFileSync} from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 import {nodeFiles} from 'tfjs-lora/adapter';
@@ -76,12 +77,14 @@ function read() {
   return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
 }
 
-/** Changes the results in one breath: parts may run side by side. */
+/** Changes the results, read again just before and written whole: parts may run side by side. */
 function update(change) {
   const all = read();
   change(all);
   mkdirSync(new URL('.', path), {recursive: true});
-  writeFileSync(path, `${JSON.stringify(all)}\n`);
+  const whole = new URL(`doodlenet.${process.pid}.tmp`, path);
+  writeFileSync(whole, `${JSON.stringify(all)}\n`);
+  renameSync(whole, path);
 }
 
 async function measure(task, folder, {part: only, way, keep}) {
