@@ -70,7 +70,7 @@ await run('doodlenet', async () => {
     for (const task of chosen) await measure(task, folder, given);
   }
   const isWhole = name => Object.keys(ways).every(each => read()[name]?.wasm?.some(run => run.way === each));
-  if (Object.keys(tasks).every(isWhole)) writePage(read());
+  if (['digits', 'fashion'].every(isWhole)) writePage(read());
 });
 
 function read() {
