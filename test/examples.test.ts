@@ -1,5 +1,5 @@
 import {execFile} from 'node:child_process';
-import {mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
+import {mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join, relative} from 'node:path';
 import {fileURLToPath, pathToFileURL} from 'node:url';
@@ -12,6 +12,8 @@ import {decodeSafetensors} from '../src/adapter/safetensors.js';
 const folder = fileURLToPath(new URL('../examples', import.meta.url));
 
 const elsewhere = mkdtempSync(join(tmpdir(), 'examples-'));
+const taken = mkdtempSync(join(elsewhere, 'taken-'));
+writeFileSync(join(taken, 'file'), '');
 afterAll(() => rmSync(elsewhere, {recursive: true}));
 
 /** Runs an example in a folder of its own, where it may write. */
@@ -109,7 +111,7 @@ describe.each(programs)('%s', name => {
   test.each([
     ['--stepps 3', /^\S+: unknown option --stepps: there is --.*--steps.*--help\n$/],
     [`--data ${elsewhere}`, /^\S+: \S+ has no \S+\/ \(from https:.*; or give --self-made\n$/],
-    [`--self-made --out ${folder}`, /^\S+: --out \S+ is not empty: give another folder\n$/],
+    [`--self-made --out ${taken}`, /^\S+: --out \S+ is not empty: give another folder\n$/],
   ])('says in one line what is wrong with %s', async (args, line) => {
     const error = await run(file, args.split(' ')).then(
       () => undefined,
