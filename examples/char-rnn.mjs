@@ -229,7 +229,7 @@ async function madeUp(seed) {
   const texts = toyLanguages(random(seed));
   const characters = [...new Set(texts.base + texts.target)].sort();
   const [base, target] = [texts.base, texts.target].map(text => split(encode(text, characters), 800));
-  const model = characterModel({characters: characters.length, units: 32});
+  const model = characterModel({characters: characters.length, units: 32, seed});
   const steps = 80;
   const task = {model, characters, units: 32, beginning: 'a cat ', base: {name: 'Sentences', ...base}};
   const optimizer = tf.train.adam(0.02, 0.9, 0.99, 1e-7);
