@@ -1,6 +1,6 @@
 // What bench/doodlenet.mjs runs in a browser: the same training as in Node.
 import * as tf from '@tensorflow/tfjs';
-import {loadModel, trainOnce, withNewHead} from '../examples/shared/adapted.mjs';
+import {loadModel, trainOnce, withNewHead} from '../examples/shared/images/adapted.mjs';
 
 const bytes = async path => new Uint8Array(await (await fetch(path)).arrayBuffer());
 const images = async name => ({

@@ -4,54 +4,47 @@
 //     node examples/char-rnn.mjs --data FOLDER
 //     node examples/char-rnn.mjs --self-made       a small model of made-up sentences, in seconds
 //
-import {mkdirSync, readFileSync, writeFileSync} from 'node:fs';
-import {dirname, join} from 'node:path';
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import '@tensorflow/tfjs-backend-wasm';
-import 'tfjs-lora/wasm';
 import {cosine, loraAdam} from 'tfjs-lora';
-import {program, readArguments} from './text/arguments.mjs';
-import {batch, characterModel, loadWeights, nats, write} from './text/char-model.mjs';
-import {countOutside, encode, readCharacters} from './text/characters.mjs';
-import {findData} from './text/data.mjs';
-import {keep, merge, runFolder} from './text/keep.mjs';
-import {count, duration, kilobytes, percent, progress, table} from './text/progress.mjs';
-import {random} from './text/random.mjs';
-import {curves, page, smooth} from './text/report.mjs';
-import {toyLanguages} from './text/toys.mjs';
+import {readArguments, run, usual} from './shared/arguments.mjs';
+import {chooseBackend} from './shared/backend.mjs';
+import {lineChart, smooth} from './shared/chart.mjs';
+import {findData} from './shared/data.mjs';
+import {count, duration, kilobytes, percent, say, textTable} from './shared/format.mjs';
+import {progressLine} from './shared/progress.mjs';
+import {keep, readBack, runFolder, writeReport} from './shared/run-folder.mjs';
+import {batch, characterModel, loadWeights, nats, write} from './shared/text/char-model.mjs';
+import {countOutside, encode, readCharacters} from './shared/text/characters.mjs';
+import {random} from './shared/text/random.mjs';
+import {toyLanguages} from './shared/text/toys.mjs';
 
 async function main() {
   const given = readArguments({
-    data: {is: 'folder of data sets', default: undefined},
-    out: {is: 'folder to write to; default runs/char-rnn', default: undefined},
-    steps: {is: 'training steps', default: 60, least: 1},
-    rank: {is: 'rank of LoRA', default: 8, least: 1},
-    rate: {is: 'highest learning rate', default: 0.02, least: 1e-9},
-    rows: {is: 'texts in a batch', default: 16, least: 1},
-    seed: {is: 'seed of everything random', default: 0},
-    compare: {is: 'choose the rate on the validation part, and train all weights too', default: false},
-    result: {is: 'where else to write result.json', default: undefined},
-    'self-made': {is: 'a small model of made-up sentences', default: false},
+    ...usual,
+    steps: {...usual.steps, default: 60},
+    batch: {is: 'pieces of text in a batch', kind: 'whole', default: 16},
+    rank: {is: 'rank of LoRA', kind: 'whole', default: 8},
+    rate: {is: 'highest learning rate', kind: 'number', default: 0.02},
+    compare: {is: 'choose the rate on the validation part, and train all weights too', kind: 'flag'},
   });
   const wanted = ['weights-charrnn-shakespeare', 'tinyshakespeare', 'charlotte-bronte'];
   const data = given['self-made'] ? undefined : findData(given.data, wanted);
-  const out = runFolder(given.out, join('runs', 'char-rnn'));
+  const out = runFolder(given.out, data ? 'char-rnn' : 'char-rnn-made-up');
 
-  tf.enableProdMode();
-  await tf.setBackend('wasm');
+  await chooseBackend(given.backend);
+  if (given.backend === 'wasm') await import('tfjs-lora/wasm');
   const task = data ? await shakespeareToBronte(data) : await madeUp(given.seed);
-  const settings = data ? {...given, time: 64} : {...given, steps: Math.min(given.steps, 60), ...small};
+  const settings = {...given, time: data ? 64 : small.time};
   const {model, base, target, characters} = task;
-  console.log(
-    `Model     embedding, LSTM ${task.units}, LSTM ${task.units}, softmax: ${count(model.countParams())} weights`,
+  say(
+    'Model',
+    `embedding, LSTM ${task.units}, LSTM ${task.units}, softmax: ${count(model.countParams())} weights`,
   );
-  console.log(
-    `Knows     ${base.name}; learns ${target.name}: ${count(target.train.length)} characters of it`,
-  );
-  console.log(
-    `Held out  the last twentieth by position, ${count(target.test.length)} characters of it measured`,
-  );
-  for (const line of target.notes) console.log(`Note      ${line}`);
+  say('Knows', `${base.name}; learns ${target.name}: ${count(target.train.length)} characters of it`);
+  say('Held out', `the last twentieth by position, ${count(target.test.length)} characters of it measured`);
+  for (const line of target.notes) say('Note', line);
 
   const untrained = tf.tidy(() => model.getWeights().map(weight => tf.keep(weight.clone())));
   const restart = () => model.setWeights(untrained);
@@ -78,7 +71,7 @@ async function main() {
 
   restart();
   const optimizer = methods.LoRA.optimizer(rate, settings);
-  const run = await train(task, optimizer, {...settings, label: '', look: true});
+  const training = await train(task, optimizer, {...settings, label: '', look: true});
   const after = await tell();
   const writtenAfter = await sample();
   const explained = [];
@@ -88,7 +81,7 @@ async function main() {
 
   // What was written, read back: the untrained model and the adapter are the trained model.
   restart();
-  merge(out, model);
+  await readBack(out, model);
   const again = await nats(model, target.test);
 
   const change = ([from, to]) => `${to >= from ? '+' : '-'}${percent(Math.abs(to / from - 1))}`;
@@ -109,27 +102,26 @@ async function main() {
     ['Trained numbers', count(model.countParams()), count(trained), percent(trained / model.countParams())],
     [
       'Size on disk (model; adapter)',
-      kilobytes(sizes.modelBytes),
-      kilobytes(sizes.adapterBytes),
-      percent(sizes.adapterBytes / sizes.modelBytes),
+      kilobytes(sizes.model),
+      kilobytes(sizes.adapter),
+      percent(sizes.adapter / sizes.model),
     ],
   ];
   const tables = [natsTable, costTable, ...(given.compare ? [trialTable(trials)] : [])];
-  console.log(tables.map(table).join('\n\n'));
-  console.log(`\nAdapter merged into the untrained model again: ${again.toFixed(3)} nats`);
+  console.log(tables.map(textTable).join('\n\n'));
+  console.log();
+  say('Again', `the untrained model with the adapter from its file: ${again.toFixed(3)} nats`);
   const frame = text => text.replace(/^/gm, '  | ');
   console.log(`\nWhat followed "${task.beginning}" before:\n${frame(writtenBefore)}`);
   console.log(`\nWhat follows "${task.beginning}" now:\n${frame(writtenAfter)}\n`);
 
   const result = {
-    date: new Date().toISOString(),
-    command: `node examples/char-rnn.mjs${given.compare ? ' --compare' : ''}${data ? '' : ' --self-made'}`,
     versions: {node: process.version, tfjs: tf.version.tfjs, backend: tf.getBackend()},
     settings: {
       steps: settings.steps,
       rank: given.rank,
       rate,
-      rows: settings.rows,
+      batch: settings.batch,
       time: settings.time,
       seed: given.seed,
     },
@@ -139,16 +131,10 @@ async function main() {
     parameters: {all: model.countParams(), trained},
     bytes: sizes,
     trials,
-    curve: run.seen,
+    curve: training.seen,
     written: {beginning: task.beginning, before: writtenBefore, after: writtenAfter},
   };
-  const json = `${JSON.stringify(result, null, 2)}\n`;
-  writeFileSync(join(out, 'result.json'), json);
-  if (given.result) {
-    mkdirSync(dirname(given.result), {recursive: true});
-    writeFileSync(given.result, json);
-  }
-  const points = key => run.seen.map(entry => [entry.step, entry[key]]);
+  const points = key => training.seen.map(entry => [entry.step, entry[key]]);
   const parts = [
     {title: 'Result', rows: natsTable},
     ...(whole
@@ -160,7 +146,7 @@ async function main() {
     {title: 'Cost', rows: costTable},
     {
       title: 'Learning and forgetting',
-      svg: curves(
+      svg: lineChart(
         [
           {name: `${target.name}, validation`, points: points('target')},
           {name: base.name, points: points('base')},
@@ -170,31 +156,34 @@ async function main() {
     },
     {
       title: 'Training loss',
-      svg: curves([{name: 'mean', points: smooth(run.losses)}], {
+      svg: lineChart([{name: 'mean of ten; faint: each step', points: smooth(training.losses)}], {
         y: 'nats a character',
-        faint: run.losses.map((loss, i) => [i + 1, loss]),
+        faint: training.losses.map((loss, i) => [i + 1, loss]),
       }),
     },
     {title: `What followed "${task.beginning}" before`, text: writtenBefore},
     {title: `What follows "${task.beginning}" now`, text: writtenAfter},
-    {title: 'What happened to each weight', text: `${explained.join('\n')}`, wide: true},
+    {title: 'What happened to each weight', text: explained.join('\n'), wide: true},
     {title: 'How the kernels of an RNN are captured', text: howCaptured},
   ];
   const facts = [
     [
       'Steps',
-      `${settings.steps} of ${settings.rows} x ${settings.time} characters, ${duration(run.seconds)}`,
+      `${settings.steps} of ${settings.batch} x ${settings.time} characters, ${duration(training.seconds)}`,
     ],
     ['LoRA', `rank ${given.rank}, Adam, rate ${rate} at most, seed ${given.seed}`],
     ['Split', 'by position: nine tenths to learn, a twentieth to choose by, a twentieth to measure'],
     ...target.notes.map(note => ['Note', note]),
-    ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}, with tfjs-lora/wasm`],
+    ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
   ];
-  writeFileSync(
-    join(out, 'report.html'),
-    page({title: `${base.name} learns ${target.name}`, subtitle: `LoRA on two LSTM layers`, parts, facts}),
-  );
-  console.log(`Wrote    adapter.safetensors, model/, report.html, result.json in ${out}`);
+  writeReport(out, result, {
+    title: `${base.name} learns ${target.name}`,
+    subtitle: 'LoRA on two LSTM layers.',
+    parts,
+    facts,
+    next: "const model = await tf.loadLayersModel('model/model.json'); // the merged model: plain tfjs, no library",
+  });
+  say('Wrote', `adapter.safetensors, model/, report.html, result.json in ${out}`);
 }
 
 const howCaptured =
@@ -215,8 +204,9 @@ async function shakespeareToBronte(data) {
     base: await nats(model, first[0], 1),
     target: await nats(model, first[1], 1),
   };
-  console.log(
-    `Loaded    the first 6,000 characters: Shakespeare ${check.base.toFixed(2)}, Brontë ${check.target.toFixed(2)} nats each`,
+  say(
+    'Loaded',
+    `the first 6,000 characters: Shakespeare ${check.base.toFixed(2)}, Brontë ${check.target.toFixed(2)} nats each`,
   );
   const outside = countOutside(bronte, characters);
   const notes = [
@@ -232,14 +222,14 @@ async function shakespeareToBronte(data) {
 }
 
 /** A batch of made-up sentences. */
-const small = {rows: 16, time: 12};
+const small = {batch: 16, time: 12};
 
 /** A model of one made-up language, trained here in full by tfjs's own Adam, and another to learn. */
 async function madeUp(seed) {
   const texts = toyLanguages(random(seed));
   const characters = [...new Set(texts.base + texts.target)].sort();
   const [base, target] = [texts.base, texts.target].map(text => split(encode(text, characters), 800));
-  const model = characterModel({characters: characters.length, units: 32});
+  const model = characterModel({characters: characters.length, units: 32, seed});
   const steps = 80;
   const task = {model, characters, units: 32, beginning: 'a cat ', base: {name: 'Sentences', ...base}};
   const optimizer = tf.train.adam(0.02, 0.9, 0.99, 1e-7);
@@ -259,10 +249,10 @@ function split(codes, most) {
 }
 
 /** Trains for some steps; with `look` it measures six times on the way. */
-async function train({model, base, target}, optimizer, {steps, rows, time, seed, label, look}) {
+async function train({model, base, target}, optimizer, {steps, batch: rows, time, seed, label, look}) {
   model.compile({optimizer, loss: 'sparseCategoricalCrossentropy'});
   const next = random(seed + 1);
-  const show = progress(steps, {label, unit: ' nats'});
+  const show = progressLine(label, {unit: ' nats'});
   const losses = [];
   const seen = [];
   const start = performance.now();
@@ -280,7 +270,7 @@ async function train({model, base, target}, optimizer, {steps, rows, time, seed,
     const {x, y} = batch(target.train, {rows, time, next});
     losses.push(await model.trainOnBatch(x, y));
     tf.dispose([x, y]);
-    show(step, losses.at(-1));
+    show({step, steps, loss: losses.at(-1)});
     if (look && (step % Math.ceil(steps / 6) === 0 || step === steps)) await measure(step);
   }
   return {losses, seen, seconds: (performance.now() - start) / 1000};
@@ -340,4 +330,4 @@ const trialTable = trials => [
   ]),
 ];
 
-await program('char-rnn', main);
+await run('char-rnn', main);

@@ -1,94 +1,107 @@
 // A network from raw weights learns something new, and what it forgets: a 784-128-32-10 network of digits, saved by
 // deeplearn.js as plain float32 files, learns clothes and turned digits by LoRA.
 //
-//     node examples/mnist-mlp.mjs [--data FOLDER] [--out FOLDER] [--steps N] [--batch N] [--rank N] [--angle DEGREES]
-//     node examples/mnist-mlp.mjs --self-made      without any files: shapes drawn here, a network trained here
+//     node examples/mnist-mlp.mjs --data FOLDER
+//     node examples/mnist-mlp.mjs --self-made      shapes drawn here, a network trained here, in seconds
 //
-// Also --rate NUMBER, --seed N, --backend wasm|cpu. Where there is no data, it says where to get it and takes the
-// shapes.
-import {mkdirSync, readFileSync, writeFileSync} from 'node:fs';
+import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {cosine, loraAdam} from 'tfjs-lora';
-import {readArguments, run} from './shared/arguments.mjs';
-import {backends, chooseBackend} from './shared/backend.mjs';
-import {findData, readDigitsOrClothes} from './shared/data.mjs';
-import {accuracy, fineTune, part} from './shared/finetune.mjs';
-import {keep} from './shared/keep.mjs';
-import {count, kilobytes, lineChart, percent, reportPage, smooth, textTable} from './shared/page.mjs';
+import {readArguments, run, usual} from './shared/arguments.mjs';
+import {chooseBackend} from './shared/backend.mjs';
+import {lineChart, smooth} from './shared/chart.mjs';
+import {findData} from './shared/data.mjs';
+import {kilobytes, percent, say, textTable} from './shared/format.mjs';
+import {accuracy, fineTune, part} from './shared/images/finetune.mjs';
+import {readDigitsOrClothes} from './shared/images/images.mjs';
+import {drawShapes, known, unknown} from './shared/images/shapes.mjs';
 import {progressLine} from './shared/progress.mjs';
-import {drawShapes, known, unknown} from './shared/shapes.mjs';
+import {keep, readBack, runFolder, writeReport} from './shared/run-folder.mjs';
 
 await run('mnist-mlp', async () => {
   const given = readArguments({
-    ...{data: 'text', out: 'text', 'self-made': 'flag', backend: backends},
-    ...{steps: 'whole', batch: 'whole', rank: 'whole', seed: 'whole', angle: 'number', rate: 'number'},
+    ...usual,
+    batch: {...usual.batch, default: 64},
+    rank: {is: 'rank of LoRA', kind: 'whole', default: 4},
+    rate: {is: 'highest learning rate', kind: 'number', default: 0.01},
+    angle: {is: 'by how many degrees images are turned', kind: 'number', default: 45},
   });
-  const {rank = 4, batch = 64, seed = 1, rate = 1e-2, angle = 45} = given;
+  const {rank, batch, seed, rate, angle} = given;
   const folder = given['self-made']
     ? undefined
     : findData(given.data, ['weights-mnist-mlp', 'mnist', 'fashion-mnist']);
-  const {steps = folder ? 400 : 150} = given;
+  const out = runFolder(given.out, folder ? 'mnist-mlp' : 'mnist-mlp-shapes');
+  const steps = given.steps ?? (folder ? 400 : 150);
   await chooseBackend(given.backend);
   if (given.backend === 'wasm') await import('tfjs-lora/wasm');
 
   const {title, weights, old, tasks} = folder ? fromFiles(folder, angle) : await fromShapes(angle);
-  const out = given.out ?? join('runs', folder ? 'mnist-mlp' : 'mnist-mlp-shapes');
-  console.log(`Model    ${title}`);
-  console.log(`Budget   ${steps} steps of ${batch} images, LoRA of rank ${rank}, rate ${rate} falling to 0`);
-  console.log(`Backend  ${tf.getBackend()}\n`);
+  say('Model', title);
+  say('Budget', `${steps} steps of ${batch} images, LoRA of rank ${rank}, rate ${rate} falling to 0`);
+  say('Backend', tf.getBackend());
 
-  const rows = [['Held-out accuracy', 'before', 'after', 'old task', 'after', 'adapter', 'model']];
-  const curves = [];
+  const results = [];
+  const explained = [];
   for (const [name, {train, test}] of Object.entries(tasks)) {
     const model = network(weights);
-    const before = {now: await accuracy(model, test), old: await accuracy(model, old)};
+    const before = {new: await accuracy(model, test), old: await accuracy(model, old)};
     const optimizer = loraAdam(cosine(rate, {steps}), {rank, seed});
     const losses = await fineTune(model, optimizer, train, {
       ...{steps, batch, seed, classes: 10, onStep: progressLine(`${name}: `)},
     });
-    if (curves.length === 0) {
-      console.log();
-      optimizer.explain(model);
-      console.log();
-    }
-    const after = {now: await accuracy(model, test), old: await accuracy(model, old)};
-    const sizes = await keep(join(out, name.replaceAll(' ', '-')), model, optimizer);
-    rows.push([
-      name,
-      ...[before.now, after.now, before.old, after.old].map(percent),
-      ...[sizes.adapter, sizes.model].map(kilobytes),
-    ]);
-    curves.push({name, points: smooth(losses)});
+    if (results.length === 0) optimizer.explain(model, line => explained.push(line));
+    const after = {new: await accuracy(model, test), old: await accuracy(model, old)};
+    const task = join(out, name.replaceAll(' ', '-'));
+    const bytes = await keep(task, model, optimizer);
     optimizer.dispose();
     model.dispose();
+    const again = network(weights);
+    await readBack(task, again);
+    results.push({name, before, after, readBack: await accuracy(again, test), bytes, losses});
+    again.dispose();
   }
   // Nothing is lost for good: the old network is the file it came from, and each new task is an adapter beside it.
-  const again = network(weights);
-  const kept = percent(await accuracy(again, old));
-  again.dispose();
-  console.log(`${textTable(rows)}\n\nWithout an adapter the old task is at ${kept} as before.`);
+  const rows = [
+    ['Held-out accuracy', 'before', 'after', 'old task', 'after', 'adapter', 'model'],
+    ...results.map(({name, before, after, bytes}) => [
+      name,
+      ...[before.new, after.new, before.old, after.old].map(percent),
+      ...[bytes.adapter, bytes.model].map(kilobytes),
+    ]),
+  ];
+  console.log(`\n${explained.join('\n')}\n\n${textTable(rows)}\n`);
+  for (const {name, readBack} of results)
+    say('Again', `the old network with the adapter of ${name} from its file: ${percent(readBack)}`);
 
-  mkdirSync(out, {recursive: true});
-  writeFileSync(
-    join(out, 'report.html'),
-    reportPage({
-      title: 'New tasks for an old network',
-      subtitle: `${title}. Old task: what it knew. Without an adapter that is at ${kept} as before.`,
-      tables: [rows],
-      charts: [
-        {title: 'Training loss', svg: lineChart(curves, {x: 'step', y: 'cross-entropy, mean of ten'})},
-      ],
-      facts: [
-        ['Steps, batch, seed', `${steps}, ${batch}, ${seed}`],
-        ['Rank, rate', `${rank}, ${rate} falling to 0 along a cosine`],
-        ['Backend', tf.getBackend()],
-        ['tfjs', tf.version.tfjs],
-      ],
-      next: `const model = await tf.loadLayersModel('${Object.keys(tasks)[0]}/model/model.json'); // plain tfjs`,
-    }),
-  );
-  console.log(`Wrote    report.html and, for each task, adapter.safetensors and model/ in ${out}`);
+  const result = {
+    model: title,
+    versions: {node: process.version, tfjs: tf.version.tfjs, backend: tf.getBackend()},
+    settings: {steps, batch, seed, rank, rate},
+    tasks: results,
+  };
+  writeReport(out, result, {
+    title: 'New tasks for an old network',
+    subtitle: `${title}. Old task: what it knew, measured with the adapter; without it nothing has changed.`,
+    parts: [
+      {title: 'Result', rows},
+      {
+        title: 'Training loss',
+        svg: lineChart(
+          results.map(({name, losses}) => ({name, points: smooth(losses)})),
+          {y: 'cross-entropy, mean of ten'},
+        ),
+      },
+      {title: 'What happened to each weight', text: explained.join('\n'), wide: true},
+    ],
+    facts: [
+      ['Steps, batch, seed', `${steps}, ${batch}, ${seed}`],
+      ['LoRA', `rank ${rank}, Adam, rate ${rate} falling to 0 along a cosine`],
+      ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
+    ],
+    next: `const model = await tf.loadLayersModel('${results[0].name.replaceAll(' ', '-')}/model/model.json'); // plain tfjs`,
+  });
+  say('Wrote', `report.html, result.json and, for each task, adapter.safetensors and model/ in ${out}`);
 });
 
 /** The layers, with weights if there are some: kernel and bias of each. */

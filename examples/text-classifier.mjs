@@ -4,20 +4,21 @@
 //     node examples/text-classifier.mjs --data FOLDER --task banking77
 //     node examples/text-classifier.mjs --self-made       made-up sentences, in seconds
 //
-import {mkdirSync, writeFileSync} from 'node:fs';
-import {dirname, join} from 'node:path';
+import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import '@tensorflow/tfjs-backend-wasm';
 import {cosine, lora, loraAdam, projected} from 'tfjs-lora';
-import {program, readArguments} from './text/arguments.mjs';
-import {accuracy, classifier, predict, tensors, withNewHead} from './text/classifier.mjs';
-import {findData} from './text/data.mjs';
-import {keep, merge, runFolder, saveModel} from './text/keep.mjs';
-import {count, duration, kilobytes, percent, progress, table} from './text/progress.mjs';
-import {random, shuffled} from './text/random.mjs';
-import {curves, page, smooth} from './text/report.mjs';
-import {banking77, rtPolarity, snips, uciReviews} from './text/sentences.mjs';
-import {toyIntents} from './text/toys.mjs';
+import {nodeFiles} from 'tfjs-lora/adapter';
+import {readArguments, run, usual} from './shared/arguments.mjs';
+import {chooseBackend} from './shared/backend.mjs';
+import {lineChart, smooth} from './shared/chart.mjs';
+import {findData} from './shared/data.mjs';
+import {count, duration, kilobytes, percent, say, textTable} from './shared/format.mjs';
+import {progressLine} from './shared/progress.mjs';
+import {keep, readBack, runFolder, writeReport} from './shared/run-folder.mjs';
+import {accuracy, classifier, predict, tensors, withNewHead} from './shared/text/classifier.mjs';
+import {random, shuffled} from './shared/text/random.mjs';
+import {banking77, rtPolarity, snips, uciReviews} from './shared/text/sentences.mjs';
+import {toyIntents} from './shared/text/toys.mjs';
 
 const tasks = {
   banking77: {
@@ -53,12 +54,12 @@ const toy = {
 /** How each method moves the weights, and the rates to choose from. */
 const methods = {
   'head only': {
-    rates: [0.003, 0.01, 0.03],
+    rates: [0.001, 0.003, 0.01, 0.03],
     optimizer: ({rate, seed}) =>
       projected(adam(), lora(), {learningRate: rate, seed, targets: [['head', 'train']]}),
   },
   LoRA: {
-    rates: [0.003, 0.01, 0.03],
+    rates: [0.001, 0.003, 0.01, 0.03],
     optimizer: ({rate, rank, seed, newHead}) =>
       projected(adam(), lora({rank}), {
         ...{learningRate: rate, seed},
@@ -71,7 +72,7 @@ const methods = {
       }),
   },
   'all weights': {
-    rates: [0.001, 0.003, 0.01],
+    rates: [0.0003, 0.001, 0.003, 0.01],
     optimizer: ({rate}) => projected(adam(), lora(), {learningRate: rate, targets: [[/./, 'train']]}),
   },
 };
@@ -80,61 +81,39 @@ const adam = () => tf.train.adam(1e-3, 0.9, 0.999, 1e-7);
 
 async function main() {
   const given = readArguments({
-    task: {
-      is: `what to learn: ${Object.keys(tasks).join(', ')}`,
-      default: 'banking77',
-      among: Object.keys(tasks),
-    },
-    data: {is: 'folder of data sets', default: undefined},
-    out: {is: 'folder to write to; default runs/text-classifier', default: undefined},
-    steps: {is: 'training steps; 0: as the task says', default: 0},
-    rank: {is: 'rank of LoRA', default: 8, least: 1},
-    rate: {is: 'highest learning rate', default: 0.02, least: 1e-9},
-    rows: {is: 'sentences in a batch', default: 32, least: 1},
-    few: {
-      is: 'sentences of each label to learn from; 0: all; default: as the task says',
-      default: -1,
-      least: 0,
-    },
-    seed: {is: 'seed of everything random', default: 0},
-    compare: {
-      is: 'LoRA, the head alone, all weights: rates chosen on validation, two seeds',
-      default: false,
-    },
-    result: {is: 'where else to write result.json', default: undefined},
-    'self-made': {is: 'made-up sentences', default: false},
+    task: {is: 'what to learn', kind: Object.keys(tasks)},
+    ...usual,
+    batch: {...usual.batch, is: 'sentences in a batch'},
+    rank: {is: 'rank of LoRA', kind: 'whole', default: 8},
+    rate: {is: 'highest learning rate', kind: 'number', default: 0.02},
+    few: {is: 'sentences of each label to learn from; 0: all; default: as the task says', kind: 'from 0'},
+    compare: {is: 'LoRA, the head alone, all weights: rates chosen on validation, two seeds', kind: 'flag'},
   });
   const chosen = tasks[given.task];
   const data = given['self-made'] ? undefined : findData(given.data, chosen.needs);
-  const task = prepare(
-    data ? chosen : toy,
-    data ?? random(given.seed),
-    given.few >= 0 ? given.few : chosen.few,
-  );
-  const asked = given.steps || chosen.steps;
-  const steps = data ? asked : Math.min(asked, 60);
+  const out = runFolder(given.out, data ? `text-classifier-${given.task}` : 'text-classifier-made-up');
+  const task = prepare(data ? chosen : toy, data ?? random(given.seed), given.few ?? chosen.few);
+  const steps = given.steps ?? (data ? chosen.steps : 60);
   const settings = {
     ...given,
     steps,
     baseSteps: data ? 600 : 60,
     newHead: String(task.base.labels) !== String(task.target.labels),
   };
-  const out = runFolder(given.out, join('runs', 'text-classifier'));
   const {base, target} = task;
 
-  tf.enableProdMode();
-  await tf.setBackend('wasm');
-  await showStockWasm();
-  await import('tfjs-lora/wasm');
+  await chooseBackend(given.backend);
+  if (given.backend === 'wasm') {
+    await showStockWasm();
+    await import('tfjs-lora/wasm');
+  }
 
   for (const [word, {name, labels, train, validation, test}] of [
     ['Base', base],
     ['Target', target],
   ]) {
     const sizes = [train, validation, test].map(part => count(part.length)).join(', ');
-    console.log(
-      `${word.padEnd(10)}${name}: ${labels.length} labels; ${sizes} sentences to learn, choose by, measure`,
-    );
+    say(word, `${name}: ${labels.length} labels; ${sizes} sentences to learn, choose by, measure`);
   }
   const known = classifier(base.labels.length, given.seed);
   await train(known, adam(), base, {
@@ -144,7 +123,7 @@ async function main() {
     label: `${base.name}: `,
   });
   const baseAccuracy = await accuracy(known, base.test, base.labels);
-  console.log(`Base      finds ${percent(baseAccuracy)} of the labels of ${base.name}, held out`);
+  say('Base', `finds ${percent(baseAccuracy)} of the labels of ${base.name}, held out`);
 
   const start = seed => {
     if (!settings.newHead) {
@@ -162,7 +141,7 @@ async function main() {
   const untrained = start(given.seed);
   const before = await accuracy(model, target.test, target.labels);
   const optimizer = methods.LoRA.optimizer({...settings, rate: schedule(rate, steps)});
-  const run = await train(model, optimizer, target, {...settings, look: true});
+  const training = await train(model, optimizer, target, {...settings, look: true});
   const found = await predict(model, target.test);
   const after = await accuracy(model, target.test, target.labels);
   const forgotten = settings.newHead ? undefined : await accuracy(model, base.test, base.labels);
@@ -172,8 +151,8 @@ async function main() {
     .reduce((sum, row) => sum + row.trained, 0);
   console.log(`\n${explained.join('\n')}\n`);
   const sizes = await keep(out, model, optimizer);
-  await saveModel(untrained, join(out, 'base'));
-  merge(out, untrained);
+  await untrained.save(nodeFiles(join(out, 'base')));
+  await readBack(out, untrained);
   const again = await accuracy(untrained, target.test, target.labels);
 
   const resultTable = [
@@ -186,9 +165,9 @@ async function main() {
     ['Trained numbers', count(model.countParams()), count(trained), percent(trained / model.countParams())],
     [
       'Size on disk (model; adapter)',
-      kilobytes(sizes.modelBytes),
-      kilobytes(sizes.adapterBytes),
-      percent(sizes.adapterBytes / sizes.modelBytes),
+      kilobytes(sizes.model),
+      kilobytes(sizes.adapter),
+      percent(sizes.adapter / sizes.model),
     ],
   ];
   const confusions = mostConfused(found, target);
@@ -222,14 +201,14 @@ async function main() {
     ...(given.compare ? [compareTable] : []),
     ...(confusions.length ? [confusionTable] : []),
   ];
-  console.log(tables.map(table).join('\n\n'));
-  console.log(`\nAdapter merged into the untrained model again: ${percent(again)}`);
+  console.log(tables.map(textTable).join('\n\n'));
+  console.log();
+  say('Again', `the untrained model with the adapter from its file: ${percent(again)}`);
 
   const result = {
-    date: new Date().toISOString(),
-    command: `node examples/text-classifier.mjs ${data ? `--task ${given.task}` : '--self-made'}${given.compare ? ' --compare' : ''}`,
+    task: data ? given.task : 'made up',
     versions: {node: process.version, tfjs: tf.version.tfjs, backend: tf.getBackend()},
-    settings: {steps, rank: given.rank, rate, rows: given.rows, seed: given.seed},
+    settings: {steps, rank: given.rank, rate, batch: given.batch, seed: given.seed},
     texts: [base, target].map(({name, labels, train, validation, test}) => ({
       ...{name, labels: labels.length, train: train.length, validation: validation.length, test: test.length},
     })),
@@ -238,14 +217,8 @@ async function main() {
     bytes: sizes,
     compared,
     confusions,
-    curve: run.seen,
+    curve: training.seen,
   };
-  const json = `${JSON.stringify(result, null, 2)}\n`;
-  writeFileSync(join(out, 'result.json'), json);
-  if (given.result) {
-    mkdirSync(dirname(given.result), {recursive: true});
-    writeFileSync(given.result, json);
-  }
   const parts = [
     {title: 'Result', rows: resultTable},
     {title: 'Cost', rows: costTable},
@@ -253,30 +226,35 @@ async function main() {
     ...(confusions.length ? [{title: 'What is confused', rows: confusionTable}] : []),
     {
       title: 'Labels found on the validation part',
-      svg: curves([{name: 'LoRA', points: run.seen.map(({step, accuracy}) => [step, 100 * accuracy])}], {
-        y: 'labels found, %',
+      svg: lineChart([{name: 'LoRA', points: training.seen.map(({step, accuracy}) => [step, accuracy])}], {
+        y: 'labels found',
+        dots: true,
+        percent: true,
       }),
     },
     {
       title: 'Training loss',
-      svg: curves([{name: 'mean', points: smooth(run.losses)}], {
+      svg: lineChart([{name: 'mean of ten; faint: each step', points: smooth(training.losses)}], {
         y: 'nats a sentence',
-        faint: run.losses.map((loss, i) => [i + 1, loss]),
+        faint: training.losses.map((loss, i) => [i + 1, loss]),
       }),
     },
     {title: 'What happened to each weight', text: explained.join('\n'), wide: true},
   ];
   const facts = [
-    ['Steps', `${steps} of ${given.rows} sentences, ${duration(run.seconds)}`],
+    ['Steps', `${steps} of ${given.batch} sentences, ${duration(training.seconds)}`],
     ['LoRA', `rank ${given.rank}, Adam, rate ${rate} at most, seed ${given.seed}`],
     ['Base', `${base.name}, ${settings.baseSteps} steps on all weights`],
-    ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}, with tfjs-lora/wasm`],
+    ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
   ];
-  writeFileSync(
-    join(out, 'report.html'),
-    page({title: (data ? chosen : toy).title, subtitle: 'LoRA on a classifier of sentences', parts, facts}),
-  );
-  console.log(`Wrote    adapter.safetensors, base/, model/, report.html, result.json in ${out}`);
+  writeReport(out, result, {
+    title: (data ? chosen : toy).title,
+    subtitle: 'LoRA on a classifier of sentences.',
+    parts,
+    facts,
+    next: "const model = await tf.loadLayersModel('model/model.json'); // the merged model: plain tfjs, no library",
+  });
+  say('Wrote', `adapter.safetensors, base/, model/, report.html, result.json in ${out}`);
 }
 
 /** tfjs alone cannot train an embedding on its wasm backend; through the library it can. */
@@ -338,20 +316,20 @@ const schedule = (rate, steps) => cosine(rate, {steps, warmup: Math.ceil(steps /
 
 /** Trains for some steps; with `look` it measures eight times on the way. */
 async function train(model, optimizer, {train: sentences, validation, labels}, settings) {
-  const {steps, rows, seed, label = '', look = false} = settings;
+  const {steps, batch, seed, label = '', look = false} = settings;
   model.compile({optimizer, loss: 'sparseCategoricalCrossentropy'});
   const next = random(seed + 1);
-  const show = progress(steps, {label});
+  const show = progressLine(label);
   const losses = [];
   const seen = look ? [{step: 0, accuracy: await accuracy(model, validation, labels)}] : [];
   const start = performance.now();
   let waiting = [];
   for (let step = 1; step <= steps; step++) {
-    if (waiting.length < rows) waiting = [...waiting, ...shuffled(sentences, next)];
-    const {x, y} = tensors(waiting.splice(0, rows), labels);
+    if (waiting.length < batch) waiting = [...waiting, ...shuffled(sentences, next)];
+    const {x, y} = tensors(waiting.splice(0, batch), labels);
     losses.push(await model.trainOnBatch(x, y));
     tf.dispose([x, y]);
-    show(step, losses.at(-1));
+    show({step, steps, loss: losses.at(-1)});
     if (look && (step % Math.ceil(steps / 8) === 0 || step === steps))
       seen.push({step, accuracy: await accuracy(model, validation, labels)});
   }
@@ -420,4 +398,4 @@ function mostConfused(found, {test, labels}) {
     });
 }
 
-await program('text-classifier', main);
+await run('text-classifier', main);

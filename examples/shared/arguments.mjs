@@ -1,31 +1,43 @@
 // Reads the arguments of an example: `--name value`, `--name=value` and flags.
 import {parseArgs} from 'node:util';
 
-/** A mistake in how a program was called: shown as one line; the exit code is 2. */
+/** Something that the user can set right: shown as one line, without a stack; the exit code is 2. */
 export class UsageError extends Error {}
 
 /**
- * @param kinds for each option 'flag', 'text', 'whole' (a whole number of at least 1), 'number' (above 0), or a list
- *   of the words it takes, the first of which is the default
- * @returns the options by name; those not given are undefined, false for a flag
+ * What the examples have in common.
+ * @type {Record<string, Option>}
  */
-export function readArguments(kinds, args = process.argv.slice(2)) {
-  const names = Object.keys(kinds);
+export const usual = {
+  data: {is: 'the folder of the data sets', kind: 'text'},
+  'self-made': {is: 'run on data made in code, without any files', kind: 'flag'},
+  out: {is: 'the folder to write to, new or empty; default: one in runs/', kind: 'text'},
+  steps: {is: 'training steps', kind: 'whole'},
+  batch: {is: 'examples in a batch', kind: 'whole', default: 32},
+  seed: {is: 'the seed of everything random', kind: 'from 0', default: 0},
+  backend: {is: 'the backend of tfjs', kind: ['wasm', 'cpu']},
+};
+
+/**
+ * @typedef {object} Option
+ * @property {string} is what it is, in a few words
+ * @property {'flag' | 'text' | 'whole' | 'from 0' | 'number' | string[]} kind 'whole': a whole number of at least 1;
+ *   'from 0': of at least 0; 'number': above 0; a list: the words it takes, the first of which is the default
+ * @property {string | number} [default]
+ */
+
+/**
+ * @param {Record<string, Option>} known the options by name; `--help`, which lists them, is always there
+ * @returns the values by name: where not given the default, undefined without one, false for a flag
+ */
+export function readArguments(known, args = process.argv.slice(2)) {
+  const all = {...known, help: {is: 'say this', kind: 'flag'}};
+  const names = Object.keys(all);
   const options = Object.fromEntries(
-    names.map(name => [name, {type: kinds[name] === 'flag' ? 'boolean' : 'string'}]),
+    names.map(name => [name, {type: all[name].kind === 'flag' ? 'boolean' : 'string'}]),
   );
-  let tokens;
-  try {
-    ({tokens} = parseArgs({args, options, strict: false, tokens: true}));
-  } catch (error) {
-    throw new UsageError(error.message);
-  }
-  const given = Object.fromEntries(
-    names.map(name => [
-      name,
-      kinds[name] === 'flag' ? false : Array.isArray(kinds[name]) ? kinds[name][0] : undefined,
-    ]),
-  );
+  const {tokens} = parseArgs({args, options, strict: false, tokens: true});
+  const given = Object.fromEntries(names.map(name => [name, defaultOf(all[name])]));
   const seen = new Set();
   for (const {kind, name, rawName = '--', value} of tokens) {
     if (kind === 'positional') throw new UsageError(`unexpected argument "${value}"`);
@@ -34,9 +46,23 @@ export function readArguments(kinds, args = process.argv.slice(2)) {
     }
     if (seen.has(name)) throw new UsageError(`--${name} is given twice`);
     seen.add(name);
-    given[name] = read(name, kinds[name], value);
+    given[name] = read(name, all[name].kind, value);
+  }
+  if (given.help) {
+    for (const [name, option] of Object.entries(known)) console.log(described(name, option));
+    process.exit(0);
   }
   return given;
+}
+
+const defaultOf = ({kind, default: value}) =>
+  kind === 'flag' ? false : (value ?? (Array.isArray(kind) ? kind[0] : undefined));
+
+function described(name, option) {
+  const words = Array.isArray(option.kind) ? `: ${option.kind.join(' or ')}` : '';
+  const value = defaultOf(option);
+  const unless = value === undefined || value === false ? '' : ` (${value})`;
+  return `--${name.padEnd(12)}${option.is}${words}${unless}`;
 }
 
 function read(name, kind, value) {
@@ -50,17 +76,18 @@ function read(name, kind, value) {
     throw new UsageError(`--${name} takes ${kind.join(' or ')}, not "${value}"`);
   }
   if (kind === 'text') return value;
-  const number = Number(value);
-  if (kind === 'whole' && !(Number.isSafeInteger(number) && number >= 1)) {
-    throw new UsageError(`--${name} must be a whole number of at least 1, not "${value}"`);
-  }
-  if (!(Number.isFinite(number) && number > 0)) {
+  const number = value.trim() === '' ? NaN : Number(value);
+  const least = kind === 'whole' ? 1 : 0;
+  if (kind === 'number' && !(Number.isFinite(number) && number > 0)) {
     throw new UsageError(`--${name} must be a number above 0, not "${value}"`);
+  }
+  if (kind !== 'number' && !(Number.isSafeInteger(number) && number >= least)) {
+    throw new UsageError(`--${name} must be a whole number of at least ${least}, not "${value}"`);
   }
   return number;
 }
 
-/** Runs a program; a mistake in its call becomes one line. */
+/** Runs a program; what the user can set right becomes one line. */
 export async function run(name, main) {
   try {
     await main();

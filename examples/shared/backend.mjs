@@ -1,11 +1,11 @@
-// The backend of an example: wasm with the kernels of tfjs-lora/wasm, or cpu.
+// The backend of an example: wasm or cpu.
 import * as tf from '@tensorflow/tfjs';
 import {UsageError} from './arguments.mjs';
 
-/** The names that `--backend` takes. */
-export const backends = ['wasm', 'cpu'];
-
-/** Makes a backend the current one. On wasm the kernels that training needs are not installed yet. */
+/**
+ * Makes a backend the current one. What training needs and wasm lacks comes from `import 'tfjs-lora/wasm'`, which is
+ * left to the example: some show first what happens without.
+ */
 export async function chooseBackend(name) {
   tf.enableProdMode();
   if (name === 'wasm') await import('@tensorflow/tfjs-backend-wasm');

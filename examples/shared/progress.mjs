@@ -1,13 +1,15 @@
 // A line that shows how a training goes.
+import {duration, percent} from './format.mjs';
 
 const meanOver = 20;
 const secondsBetweenLines = 10;
 
 /**
- * Step, loss and accuracy (means of the last 20 steps) and the time left. On a terminal the line rewrites itself;
- * piped, one is printed every ten seconds and at the end.
+ * Step, loss and, where there is one, accuracy (means of the last 20 steps), and the time left. On a terminal the line
+ * rewrites itself; elsewhere one is printed every ten seconds and at the end.
+ * @returns {(now: {step: number, steps: number, loss: number, accuracy?: number}) => void}
  */
-export function progressLine(label = '', out = process.stderr) {
+export function progressLine(label = '', {unit = '', out = process.stderr} = {}) {
   const start = performance.now();
   let printed = start;
   const recent = [];
@@ -19,17 +21,9 @@ export function progressLine(label = '', out = process.stderr) {
     printed = now;
     const mean = key => recent.reduce((sum, each) => sum + each[key], 0) / recent.length;
     const left = duration((((steps - step) / step) * (now - start)) / 1000);
-    const line =
-      `${label}step ${step}/${steps}  loss ${mean('loss').toFixed(3)}` +
-      `  accuracy ${(100 * mean('accuracy')).toFixed(1)} %  ${left} left`;
-    if (out.isTTY)
-      out.write(`\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}${step === steps ? '\n' : ''}`);
-    else out.write(`${line}\n`);
+    const right = accuracy === undefined ? '' : `  accuracy ${percent(mean('accuracy'))}`;
+    const line = `${label}step ${step}/${steps}  loss ${mean('loss').toFixed(3)}${unit}${right}  ${left} left`;
+    const end = step === steps ? '\n' : '';
+    out.write(out.isTTY ? `\r\x1b[K${line.slice(0, (out.columns || 80) - 1)}${end}` : `${line}\n`);
   };
-}
-
-/** Seconds as 42 s or 3 min 05 s. */
-export function duration(seconds) {
-  const whole = Math.round(seconds);
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`;
 }

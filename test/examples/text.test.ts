@@ -4,7 +4,7 @@ import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {afterAll, beforeAll, expect, test} from 'vitest';
 
-const text = (name: string) => new URL(`../../examples/text/${name}.mjs`, import.meta.url).href;
+const text = (name: string) => new URL(`../../examples/shared/text/${name}.mjs`, import.meta.url).href;
 const {encode} = (await import(text('characters'))) as {
   encode: (text: string, characters: string[]) => Int32Array;
 };

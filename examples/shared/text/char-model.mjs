@@ -5,12 +5,13 @@ import * as tf from '@tensorflow/tfjs';
 
 /**
  * embedding -> two LSTM layers -> softmax over the next character.
- * @param {{characters: number, units: number, rows?: number}} sizes `rows`: a batch of that many texts whose state goes
- *     on from one call to the next; without it every call starts anew
+ * @param {{characters: number, units: number, rows?: number, seed?: number}} options `rows`: a batch of that many texts
+ *     whose state goes on from one call to the next; without it every call starts anew
  */
-export function characterModel({characters, units, rows}) {
+export function characterModel({characters, units, rows, seed = 0}) {
   const stateful = rows !== undefined;
-  const lstm = name =>
+  const glorot = k => tf.initializers.glorotUniform({seed: 10 * seed + k});
+  const lstm = (name, k) =>
     tf.layers.lstm({
       name,
       units,
@@ -18,7 +19,8 @@ export function characterModel({characters, units, rows}) {
       returnSequences: true,
       // As TensorFlow has it; without this tfjs takes hardSigmoid. The other keeps tfjs from a slow start.
       recurrentActivation: 'sigmoid',
-      recurrentInitializer: 'glorotUniform',
+      kernelInitializer: glorot(k),
+      recurrentInitializer: glorot(k + 1),
     });
   return tf.sequential({
     layers: [
@@ -26,11 +28,21 @@ export function characterModel({characters, units, rows}) {
         name: 'embedding',
         inputDim: characters,
         outputDim: units,
+        embeddingsInitializer: tf.initializers.randomUniform({
+          minval: -0.05,
+          maxval: 0.05,
+          seed: 10 * seed + 1,
+        }),
         batchInputShape: [rows ?? null, null],
       }),
-      lstm('lstm1'),
-      lstm('lstm2'),
-      tf.layers.dense({name: 'softmax', units: characters, activation: 'softmax'}),
+      lstm('lstm1', 2),
+      lstm('lstm2', 4),
+      tf.layers.dense({
+        name: 'softmax',
+        units: characters,
+        activation: 'softmax',
+        kernelInitializer: glorot(6),
+      }),
     ],
   });
 }

@@ -1,13 +1,20 @@
 // Reads labelled images in the IDX format of MNIST, gzipped or not.
 import {readFileSync} from 'node:fs';
 import {gunzipSync} from 'node:zlib';
+import {pathsOf} from '../data.mjs';
+
+/** The training and the test images of 'mnist' or 'fashion-mnist'. */
+export function readDigitsOrClothes(folder, name) {
+  const [trainImages, trainLabels, testImages, testLabels] = pathsOf(folder, name);
+  return {train: readImages(trainImages, trainLabels), test: readImages(testImages, testLabels)};
+}
 
 /**
  * IDX: two zero bytes, the type (8: bytes), the number of dimensions, each dimension as 4 bytes, big end first, and
  * the values.
  * @returns the dimensions and the values
  */
-export function readIdx(path) {
+function readIdx(path) {
   const file = readFileSync(path);
   const bytes = file[0] === 0x1f && file[1] === 0x8b ? gunzipSync(file) : file;
   const rank = bytes[3];
@@ -22,7 +29,7 @@ export function readIdx(path) {
 }
 
 /** Images with their labels; of more labels than images, the first ones count. */
-export function readImages(imagesPath, labelsPath) {
+function readImages(imagesPath, labelsPath) {
   const images = readIdx(imagesPath);
   const labels = readIdx(labelsPath);
   const [n, height, width] = images.shape;

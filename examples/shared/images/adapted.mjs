@@ -48,25 +48,25 @@ const targets = [
 ];
 
 /**
- * Three ways to train, each with Adam and the same course of the rate. The peak of the rate is what was
- * best for each on validation images, never on the test images: bench/doodlenet.mjs searches for it.
+ * Three ways to train, each with Adam and the same course of the rate. The peak of the rate, by task, is what was best
+ * for each on validation images, never on the test images: bench/doodlenet.mjs searches for it.
  */
 export const ways = {
   lora: {
     title: 'LoRA of rank 2, new head',
-    peak: 1e-2,
+    peak: {digits: 5e-3, fashion: 1e-2},
     start: (model, peak, steps, seed) => ({
       optimizer: projected(adam(peak), lora({rank: 2}), {targets, learningRate: falling(peak, steps), seed}),
     }),
   },
   full: {
     title: 'every weight',
-    peak: 5e-3,
+    peak: {digits: 2.5e-3, fashion: 5e-3},
     start: (model, peak, steps) => ({optimizer: adam(peak), rate: falling(peak, steps)}),
   },
   head: {
     title: 'new head only',
-    peak: 5e-2,
+    peak: {digits: 2.5e-2, fashion: 5e-2},
     start: (model, peak, steps) => {
       for (const layer of model.layers) layer.trainable = layer.name === 'head';
       return {optimizer: adam(peak), rate: falling(peak, steps)};
@@ -90,9 +90,8 @@ export function trainedNumbers(model, optimizer) {
  * @returns the result, and the model and optimizer, for the caller to keep or dispose
  */
 export async function trainOnce(make, wayName, data, options) {
-  const {steps, batch, seed, classes, looks = 8, onStep} = options;
+  const {peak, steps, batch, seed, classes, looks = 8, onStep} = options;
   const way = ways[wayName];
-  const peak = options.peak ?? way.peak;
   const model = await make();
   const {optimizer, rate} = way.start(model, peak, steps, seed);
   const before = options.before ? await accuracy(model, data.test) : null;
