@@ -17,6 +17,7 @@ import {digest} from '../../src/adapter/digest.js';
 import {filePath, node} from '../../src/adapter/file-system.js';
 import {nodeFiles, writeWhole} from '../../src/adapter/files.js';
 import {changesOf, failingAt} from './failing-files.js';
+import {CUTS, Disk} from './power-cut.js';
 
 let folder: string;
 beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'tfjs-lora files 100%-'))));
@@ -205,6 +206,42 @@ describe('nodeFiles', () => {
         if (!failed) expect(seedIn(loaded), changes.join()).toBe(2);
       }
       expect([...seen].sort()).toEqual([1, 2]);
+    },
+  );
+
+  test.each(Object.entries(CUTS))(
+    'a power cut at any moment leaves the one before, or the new one, which a save that is over is: %s',
+    async (_, survives) => {
+      const first = new Disk();
+      await nodeFiles('/runs/model', first.fs).save!(artifacts(1));
+      const whole = first.copy();
+      await nodeFiles('/runs/model', whole.fs).save!(artifacts(2, 700));
+      expect(whole.count).toBeGreaterThan(8);
+      const seen = new Set<number>();
+      for (let n = 0; n <= whole.count; n++) {
+        const disk = first.copy(n);
+        const isOver = await nodeFiles('/runs/model', disk.fs).save!(artifacts(2, 700)).then(
+          () => true,
+          () => false,
+        );
+        const loaded = await nodeFiles('/runs/model', disk.afterCut(survives).fs).load!();
+        seen.add(seedIn(loaded));
+        expect(dataOf(loaded)).toEqual(dataOf(seedIn(loaded) === 1 ? artifacts(1) : artifacts(2, 700)));
+        if (isOver) expect(seedIn(loaded)).toBe(2);
+      }
+      expect([...seen].sort()).toEqual([1, 2]);
+    },
+  );
+
+  test.each(Object.entries(CUTS))(
+    'a first save that is over outlasts a power cut: %s',
+    async (_, survives) => {
+      const disk = new Disk();
+      await nodeFiles('/some/new/model', disk.fs).save!(artifacts(1));
+      await writeWhole('/other/new/file', bytes('all of it'), disk.fs);
+      const left = disk.afterCut(survives).fs;
+      expect(dataOf(await nodeFiles('/some/new/model', left).load!())).toEqual(dataOf(artifacts(1)));
+      expect(new TextDecoder().decode(await left.readFile('/other/new/file'))).toBe('all of it');
     },
   );
 
