@@ -65,7 +65,7 @@ async function save(folder: string, artifacts: io.ModelArtifacts, fs: FileSystem
   const {path: paths} = node();
   const {modelTopology, weightSpecs = []} = artifacts;
   if (modelTopology instanceof ArrayBuffer) throw new Error('file:// holds no binary topology: save JSON');
-  const bytes = joined(artifacts.weightData);
+  const bytes = joined(folder, artifacts.weightData);
   expectSpecs(folder, weightSpecs, bytes.length);
   const named = weightSpecs.length === 0 ? [] : [`weights-${digest(bytes)}.bin`];
   const json: Record<string, unknown> = {};

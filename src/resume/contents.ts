@@ -67,7 +67,7 @@ export function fromArtifacts(
       `${where} is no checkpoint of saveCheckpoint${artifacts.format ? ` but ${artifacts.format}` : ''}`,
     );
   }
-  const bytes = joined(artifacts.weightData);
+  const bytes = joined(where, artifacts.weightData);
   const specs: unknown = artifacts.weightSpecs;
   expectSpecs(where, specs, bytes.length);
   if (kept.digest !== digestOf(kept.contents, specs, bytes)) {

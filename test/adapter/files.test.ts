@@ -349,7 +349,7 @@ describe('nodeFiles', () => {
       [
         'one name twice',
         () => rewrite(json => (json['weightsManifest'][0].weights[0].name = 'b')),
-        /two tensors called b/,
+        /two tensors called "b"/,
       ],
     ];
     test.each(wrongs)('%s', async (_, spoil, message) => {
