@@ -2,7 +2,7 @@ import type {io} from '@tensorflow/tfjs-core';
 import type {Adapter, HostTensor} from './adapter.js';
 import {product} from './host.js';
 import {known} from './known.js';
-import {expectSpecs, joined} from './specs.js';
+import {expectSpecs, weightBytes} from './specs.js';
 import {isRecord, own, quote} from './untrusted.js';
 import {fromParts, isShape, type Parts, toParts} from './parts.js';
 
@@ -74,7 +74,7 @@ const UNREADABLE = 'not a readable adapter';
 const unreadable = (reason: string) => new Error(`${UNREADABLE}: ${reason}`);
 
 function readTensors({weightSpecs: specs, weightData}: io.ModelArtifacts): Map<string, HostTensor> {
-  const bytes = joined(UNREADABLE, weightData);
+  const bytes = weightBytes(UNREADABLE, weightData);
   if (Array.isArray(specs) && specs.some(spec => spec?.quantization !== undefined)) {
     throw unreadable('a tensor of its weightSpecs is quantized, and an adapter is not');
   }

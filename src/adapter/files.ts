@@ -1,7 +1,7 @@
 import {io} from '@tensorflow/tfjs-core';
 import {digest} from './digest.js';
 import {type FileSystem, isMissing, node, placeOfProcess} from './file-system.js';
-import {expectSpecs, joined, type Specs} from './specs.js';
+import {expectSpecs, weightBytes, type Specs} from './specs.js';
 
 const MANIFEST = 'model.json';
 const WEIGHTS = /^weights-([0-9a-f]{16})\.bin$/;
@@ -73,7 +73,7 @@ async function save(folder: string, artifacts: io.ModelArtifacts, fs: FileSystem
   const {path: paths} = node();
   const {modelTopology, weightSpecs = []} = artifacts;
   if (modelTopology instanceof ArrayBuffer) throw new Error('file:// holds no binary topology: save JSON');
-  const bytes = joined(folder, artifacts.weightData);
+  const bytes = weightBytes(folder, artifacts.weightData);
   expectSpecs(folder, weightSpecs, bytes.length);
   const named = weightSpecs.length === 0 ? [] : [`weights-${digest(bytes)}.bin`];
   const json: Record<string, unknown> = {};

@@ -57,7 +57,7 @@ export type Specs = io.WeightsManifestEntry[];
  *
  * @throws Where a store gave something back that is neither a buffer nor a list of buffers.
  */
-export function joined(where: string, data: unknown): Uint8Array<ArrayBuffer> {
+export function weightBytes(where: string, data: unknown): Uint8Array<ArrayBuffer> {
   const parts = (data === undefined ? [] : Array.isArray(data) ? (data as unknown[]) : [data]).map(part => {
     if (part instanceof ArrayBuffer) return new Uint8Array(part);
     if (ArrayBuffer.isView(part)) return new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
