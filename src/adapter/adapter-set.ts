@@ -137,7 +137,10 @@ export class AdapterSet {
     this.expectAlive();
     this.expectKnown(name);
     const {current} = this;
-    if (current === name || (current !== null && typeof current === 'object' && name in current)) {
+    if (
+      current === name ||
+      (current !== null && typeof current === 'object' && Object.hasOwn(current, name))
+    ) {
       throw new Error(`'${name}' is in use: use(null) or another adapter first`);
     }
     this.adapters.delete(name);

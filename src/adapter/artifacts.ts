@@ -1,6 +1,8 @@
 import type {io} from '@tensorflow/tfjs-core';
 import type {Adapter, HostTensor} from './adapter.js';
+import {product} from './host.js';
 import {known} from './known.js';
+import {expectSpecs, weightBytes} from './specs.js';
 import {isRecord, own, quote} from './untrusted.js';
 import {fromParts, isShape, type Parts, toParts} from './parts.js';
 
@@ -68,56 +70,24 @@ export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
   return fromParts({tensors: readTensors(artifacts), metadata: metadata as Parts['metadata']}, known);
 }
 
-const unreadable = (reason: string) => new Error(`not a readable adapter: ${reason}`);
+const UNREADABLE = 'not a readable adapter';
+const unreadable = (reason: string) => new Error(`${UNREADABLE}: ${reason}`);
 
-function readTensors({weightSpecs, weightData}: io.ModelArtifacts): Map<string, HostTensor> {
-  if (!Array.isArray(weightSpecs)) throw unreadable('its artifacts have no weightSpecs');
-  const read = readerOf(weightData);
+function readTensors({weightSpecs: specs, weightData}: io.ModelArtifacts): Map<string, HostTensor> {
+  const bytes = weightBytes(UNREADABLE, weightData);
+  if (Array.isArray(specs) && specs.some(spec => spec?.quantization !== undefined)) {
+    throw unreadable('a tensor of its weightSpecs is quantized, and an adapter is not');
+  }
+  expectSpecs(UNREADABLE, specs, bytes.length);
   const tensors = new Map<string, HostTensor>();
   let offset = 0;
-  for (const spec of weightSpecs as readonly unknown[]) {
-    const {name, shape, dtype, quantization} = (isRecord(spec) ? spec : {}) as Record<string, unknown>;
-    if (typeof name !== 'string') throw unreadable('a weight of its weightSpecs has no name');
+  for (const {name, shape, dtype} of specs) {
     const fail = (reason: string) => unreadable(`the tensor ${quote(name)} of its weightSpecs ${reason}`);
-    if (tensors.has(name)) throw fail('is there twice');
-    if (quantization !== undefined) throw fail('is quantized, and an adapter is not');
     if (dtype !== 'float32' && dtype !== 'int32') throw fail("is neither 'float32' nor 'int32'");
     if (!isShape(shape)) throw fail('has a shape that is no shape');
-    const bytes = 4 * shape.reduce((size, axis) => size * axis, 1);
-    if (offset + bytes > read.size) {
-      throw fail(`ends at byte ${offset + bytes} of weightData, which has ${read.size}`);
-    }
-    const buffer = read.slice(offset, offset + bytes);
+    // A copy, which begins where the numbers need it to.
+    const {buffer} = bytes.slice(offset, (offset += 4 * product(shape)));
     tensors.set(name, {shape, values: dtype === 'int32' ? new Int32Array(buffer) : new Float32Array(buffer)});
-    offset += bytes;
   }
-  if (offset !== read.size)
-    throw unreadable(`${read.size - offset} bytes of its weightData belong to no tensor`);
   return tensors;
-}
-
-/** Bytes from one buffer or several, as they come from the stores: copies, aligned. */
-function readerOf(data: unknown): {size: number; slice(start: number, end: number): ArrayBuffer} {
-  const shards = (Array.isArray(data) ? (data as unknown[]) : [data]).map(shard => {
-    if (shard instanceof ArrayBuffer) return new Uint8Array(shard);
-    if (ArrayBuffer.isView(shard)) return new Uint8Array(shard.buffer, shard.byteOffset, shard.byteLength);
-    // A buffer of another realm (an iframe, a test runner's sandbox) is no instance of ours.
-    if (Object.prototype.toString.call(shard) === '[object ArrayBuffer]')
-      return new Uint8Array(shard as ArrayBuffer);
-    throw unreadable('its weightData is no ArrayBuffer');
-  });
-  const size = shards.reduce((sum, {length}) => sum + length, 0);
-  return {
-    size,
-    slice: (start, end) => {
-      const bytes = new Uint8Array(end - start);
-      let begin = 0;
-      for (const shard of shards) {
-        const [from, to] = [Math.max(start, begin), Math.min(end, begin + shard.length)];
-        if (from < to) bytes.set(shard.subarray(from - begin, to - begin), from - start);
-        begin += shard.length;
-      }
-      return bytes.buffer;
-    },
-  };
 }

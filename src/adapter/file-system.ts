@@ -38,7 +38,6 @@ export function node(): {
     basename(path: string): string;
     resolve(path: string): string;
   };
-  readonly host: string;
   readonly process: Process;
 } {
   const process = theProcess();
@@ -53,9 +52,26 @@ export function node(): {
   return {
     fs: get<FileSystem>('node:fs/promises'),
     path: get('node:path'),
-    host: get<{hostname(): string}>('node:os').hostname(),
     process,
   };
+}
+
+let known: string | undefined;
+
+/** Within which a number means one process: this machine since it was started, and on Linux this container. */
+export function placeOfProcess(): string {
+  const get = <T>(name: string) => theProcess()!.getBuiltinModule!(name) as T;
+  try {
+    const fs = get<{
+      readFileSync(path: string, encoding: 'utf8'): string;
+      readlinkSync(path: string): string;
+    }>('node:fs');
+    known ??=
+      fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8') + fs.readlinkSync('/proc/self/ns/pid');
+  } catch {
+    known = get<{hostname(): string}>('node:os').hostname();
+  }
+  return known;
 }
 
 /**

@@ -1,17 +1,24 @@
 import {io} from '@tensorflow/tfjs-core';
 import {digest} from './digest.js';
-import {type FileSystem, isMissing, node} from './file-system.js';
-import {expectSpecs, joined, type Specs} from './specs.js';
+import {type FileSystem, isMissing, node, placeOfProcess} from './file-system.js';
+import {expectSpecs, weightBytes, type Specs} from './specs.js';
 
 const MANIFEST = 'model.json';
 const WEIGHTS = /^weights-([0-9a-f]{16})\.bin$/;
-const TEMPORARY = /^\.(.+)\.([0-9a-f]{8})-(\d+)-(\d+)\.tmp$/;
+const TEMPORARY = /^\.(.+)\.([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-\d+\.tmp$/;
 /** A temporary file older than this is nobody's, in milliseconds. */
 const STALE = 24 * 60 * 60 * 1000;
 
-/** Temporary files that this process is writing. */
-const writing = new Set<string>();
+/** Bytes that a name may have with what is put around it; file systems take 255. */
+const LONGEST_NAME = 180;
+
+/** Tells apart the threads of a process, each of which counts by itself. */
+const thread = Math.floor(Math.random() * 2 ** 32)
+  .toString(16)
+  .padStart(8, '0');
 let count = 0;
+/** Temporary files that this thread is writing. */
+const writing = new Set<string>();
 
 /**
  * Writes a file that appears whole or not at all, whatever happens in between: the bytes go to a temporary file in the
@@ -24,8 +31,9 @@ export async function writeWhole(path: string, bytes: Uint8Array, fs: FileSystem
   const {path: paths, process} = node();
   const [folder, name] = [paths.dirname(path), paths.basename(path)];
   await makeFolder(folder, fs);
-  await removeLeftovers(folder, base => base === name, fs);
-  const temporary = paths.join(folder, `.${name}.${host()}-${process.pid}-${++count}.tmp`);
+  const base = shortened(name);
+  await removeLeftovers(folder, other => other === base, fs);
+  const temporary = paths.join(folder, `.${base}.${place()}-${process.pid}-${thread}-${++count}.tmp`);
   writing.add(temporary);
   try {
     const file = await fs.open(temporary, 'wx');
@@ -35,7 +43,7 @@ export async function writeWhole(path: string, bytes: Uint8Array, fs: FileSystem
     } finally {
       await file.close();
     }
-    await fs.rename(temporary, path);
+    await rename(temporary, path, fs);
   } catch (error) {
     await fs.rm(temporary, {force: true}).catch(() => {});
     throw error;
@@ -65,7 +73,7 @@ async function save(folder: string, artifacts: io.ModelArtifacts, fs: FileSystem
   const {path: paths} = node();
   const {modelTopology, weightSpecs = []} = artifacts;
   if (modelTopology instanceof ArrayBuffer) throw new Error('file:// holds no binary topology: save JSON');
-  const bytes = joined(artifacts.weightData);
+  const bytes = weightBytes(folder, artifacts.weightData);
   expectSpecs(folder, weightSpecs, bytes.length);
   const named = weightSpecs.length === 0 ? [] : [`weights-${digest(bytes)}.bin`];
   const json: Record<string, unknown> = {};
@@ -217,10 +225,13 @@ async function removeLeftovers(
   const {path: paths} = node();
   try {
     for (const name of await fs.readdir(folder)) {
-      const [, base, where, pid] = TEMPORARY.exec(name) ?? [];
+      const [, base, where, pid, by] = TEMPORARY.exec(name) ?? [];
       if (base === undefined || !isMeant(base)) continue;
       const file = paths.join(folder, name);
-      if (isAbandoned(file, where!, Number(pid)) || Date.now() - (await fs.stat(file)).mtimeMs > STALE) {
+      if (
+        isAbandoned(where!, Number(pid), by === thread && !writing.has(file)) ||
+        Date.now() - (await fs.stat(file)).mtimeMs > STALE
+      ) {
         await fs.rm(file, {force: true});
       }
     }
@@ -229,21 +240,43 @@ async function removeLeftovers(
   }
 }
 
-/** Whether the process that wrote a temporary file is known to be gone. */
-function isAbandoned(file: string, where: string, pid: number): boolean {
+/** Whether who wrote a temporary file is known to be gone; a thread knows of its own, `isLeft`. */
+function isAbandoned(where: string, pid: number, isLeft: boolean): boolean {
   const {process} = node();
-  if (writing.has(file) || where !== host()) return false;
-  // A number that is ours now was another's before: containers count from 1.
-  if (pid === process.pid) return true;
+  // One of this process may be another thread's, which is writing it.
+  if (where !== place() || pid === process.pid) return isLeft;
   try {
     process.kill(pid, 0);
     return false;
   } catch (error) {
-    return (error as {code?: unknown}).code === 'ESRCH';
+    return codeOf(error) === 'ESRCH';
   }
 }
 
-const host = () => digest(new TextEncoder().encode(node().host)).slice(0, 8);
+/** Where the numbers of processes mean what they do here. */
+const place = () => digest(new TextEncoder().encode(placeOfProcess())).slice(0, 8);
+
+/** A name, or what stands for it where nothing could be put around it. */
+function shortened(name: string): string {
+  const bytes = new TextEncoder().encode(name);
+  return bytes.length <= LONGEST_NAME ? name : digest(bytes);
+}
+
+/** Renames. On Windows a scanner or an indexer may have a new file open for a moment, and no one may rename it then. */
+async function rename(from: string, to: string, fs: FileSystem): Promise<void> {
+  for (let wait = 10; ; wait *= 2) {
+    try {
+      return await fs.rename(from, to);
+    } catch (error) {
+      const mayPass =
+        node().process.platform === 'win32' && ['EPERM', 'EACCES', 'EBUSY'].includes(codeOf(error));
+      if (!mayPass || wait > 1000) throw error;
+      await new Promise(resolve => setTimeout(resolve, wait));
+    }
+  }
+}
+
+const codeOf = (error: unknown) => String((error as {code?: unknown}).code);
 
 /** Makes a folder and those above it. Node's own recursive mkdir never returns for a place in /proc. */
 async function makeFolder(folder: string, fs: FileSystem): Promise<void> {
@@ -259,7 +292,7 @@ async function makeFolder(folder: string, fs: FileSystem): Promise<void> {
   try {
     await fs.mkdir(folder);
   } catch (error) {
-    if ((error as {code?: unknown}).code !== 'EEXIST') throw error;
+    if (codeOf(error) !== 'EEXIST') throw error;
   }
   await syncFolder(above, fs);
 }
@@ -267,14 +300,16 @@ async function makeFolder(folder: string, fs: FileSystem): Promise<void> {
 /** Makes a rename outlast a power cut, where the system can: Windows opens no folders. */
 async function syncFolder(folder: string, fs: FileSystem): Promise<void> {
   if (node().process.platform === 'win32') return;
-  const handle = await fs.open(folder, 'r');
   try {
-    await handle.sync();
+    const handle = await fs.open(folder, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
   } catch (error) {
-    // Some network file systems know no such thing.
-    if (!['EINVAL', 'ENOTSUP', 'EISDIR'].includes(String((error as {code?: unknown}).code))) throw error;
-  } finally {
-    await handle.close();
+    // Some network file systems know no such thing, and a folder one may write to need not be one to read.
+    if (!['EINVAL', 'ENOTSUP', 'EISDIR', 'EACCES', 'EPERM'].includes(codeOf(error))) throw error;
   }
 }
 

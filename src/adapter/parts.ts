@@ -2,6 +2,7 @@ import type {Parametrization} from '../parametrization.js';
 import {fromJson, recipeOf, toJson} from '../recipe.js';
 import type {Adapter, AdapterWeight, HostTensor, ModelPlace, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
+import {product} from './host.js';
 import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
 
 /**
@@ -303,5 +304,3 @@ export function isShape(value: unknown): value is number[] {
     product(value as number[]) <= MAX_SIZE
   );
 }
-
-const product = (shape: readonly number[]) => shape.reduce((size, axis) => size * axis, 1);

@@ -1,4 +1,5 @@
 import type {io} from '@tensorflow/tfjs-core';
+import {oneLine, quote} from './untrusted.js';
 
 const BYTES: Readonly<Record<string, number>> = {
   float32: 4,
@@ -23,18 +24,22 @@ export function expectSpecs(where: string, specs: unknown, byteLength: number): 
   for (const spec of specs as Partial<io.WeightsManifestEntry>[]) {
     const name = spec?.name;
     if (typeof name !== 'string') throw new Error(`${where}: a tensor has no name`);
-    if (names.has(name)) throw new Error(`${where}: there are two tensors called ${name}`);
+    if (names.has(name)) throw new Error(`${where}: there are two tensors called ${quote(name)}`);
     names.add(name);
     const {shape, dtype} = spec;
     if (!Array.isArray(shape) || !shape.every(axis => Number.isSafeInteger(axis) && axis >= 0)) {
-      throw new Error(`${where}: ${name} has the shape ${JSON.stringify(shape)}`);
+      throw new Error(
+        `${where}: ${quote(name)} has the shape ${oneLine(JSON.stringify(shape) ?? 'undefined')}`,
+      );
     }
     const type = spec.quantization?.dtype ?? dtype ?? '';
     if (type === 'string') isExact = false;
     else {
       const bytes = Object.hasOwn(BYTES, type) ? BYTES[type]! : undefined;
       if (!bytes)
-        throw new Error(`${where}: ${name} is of ${JSON.stringify(type)}, which tfjs does not know`);
+        throw new Error(
+          `${where}: ${quote(name)} is of ${oneLine(JSON.stringify(type))}, which tfjs does not know`,
+        );
       total += shape.reduce((product, axis) => product * axis, bytes);
     }
   }
@@ -47,15 +52,31 @@ export function expectSpecs(where: string, specs: unknown, byteLength: number): 
 
 export type Specs = io.WeightsManifestEntry[];
 
-/** Weight data as one piece. */
-export function joined(data: io.WeightData | undefined): Uint8Array<ArrayBuffer> {
-  const parts = data === undefined ? [] : Array.isArray(data) ? data : [data];
-  if (parts.length === 1) return new Uint8Array(parts[0]!);
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+/**
+ * Weight data as one piece.
+ *
+ * @throws Where a store gave something back that is neither a buffer nor a list of buffers.
+ */
+export function weightBytes(where: string, data: unknown): Uint8Array<ArrayBuffer> {
+  const parts = (data === undefined ? [] : Array.isArray(data) ? (data as unknown[]) : [data]).map(part => {
+    if (part instanceof ArrayBuffer) return new Uint8Array(part);
+    if (ArrayBuffer.isView(part)) return new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
+    // A buffer of another realm (an iframe, a test runner's sandbox) is no instance of ours.
+    if (Object.prototype.toString.call(part) === '[object ArrayBuffer]')
+      return new Uint8Array(part as ArrayBuffer);
+    throw new Error(`${where}: its weightData is no ArrayBuffer and no list of them`);
+  });
+  if (parts.length === 1 && parts[0]!.buffer instanceof ArrayBuffer && isWhole(parts[0]!)) {
+    return parts[0] as Uint8Array<ArrayBuffer>;
+  }
+  const whole = new Uint8Array(parts.reduce((sum, {length}) => sum + length, 0));
   let at = 0;
   for (const part of parts) {
-    whole.set(new Uint8Array(part), at);
-    at += part.byteLength;
+    whole.set(part, at);
+    at += part.length;
   }
   return whole;
 }
+
+/** Whether these bytes are all of their buffer. */
+const isWhole = ({buffer, length}: Uint8Array) => buffer.byteLength === length;

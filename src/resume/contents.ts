@@ -1,7 +1,7 @@
 import {io, version_core} from '@tensorflow/tfjs-core';
 import {CHECKPOINT as FORMAT} from '../adapter/artifacts.js';
 import {digest} from '../adapter/digest.js';
-import {expectSpecs, joined} from '../adapter/specs.js';
+import {expectSpecs, weightBytes} from '../adapter/specs.js';
 
 /** A weight of the model whose numbers are in the file. */
 export interface SavedModelWeight {
@@ -67,7 +67,7 @@ export function fromArtifacts(
       `${where} is no checkpoint of saveCheckpoint${artifacts.format ? ` but ${artifacts.format}` : ''}`,
     );
   }
-  const bytes = joined(artifacts.weightData);
+  const bytes = weightBytes(where, artifacts.weightData);
   const specs: unknown = artifacts.weightSpecs;
   expectSpecs(where, specs, bytes.length);
   if (kept.digest !== digestOf(kept.contents, specs, bytes)) {

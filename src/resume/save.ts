@@ -115,13 +115,14 @@ function expectAllOf(optimizer: ProjectedOptimizer, variables: readonly Variable
 const digests = new WeakMap<object, Promise<string>>();
 
 export function digestOf(variable: Variable, handleOf: (tensor: Tensor) => Tensor): Promise<string> {
-  const known = digests.get(variable.dataId);
+  // That of the handle may be another: on wasm a clone is a copy.
+  const {dataId} = variable;
+  const known = digests.get(dataId);
   if (known) return known;
-  const handle = handleOf(variable);
-  const found = handle
+  const found = handleOf(variable)
     .data()
     .then(values => digest(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
-  digests.set(variable.dataId, found);
-  found.catch(() => digests.delete(handle.dataId));
+  digests.set(dataId, found);
+  found.catch(() => digests.delete(dataId));
   return found;
 }

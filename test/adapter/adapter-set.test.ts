@@ -107,6 +107,18 @@ onEachBackend('a set of adapters', () => {
     await expect(set.add('x', all.french.adapter)).rejects.toThrow(/was disposed/);
   });
 
+  test('a name that every object has is a name', async () => {
+    const all = await three();
+    const set = await setOf(all);
+    await set.add('constructor', all.short.adapter);
+    set.use({constructor: 1} as never);
+    expect(() => set.remove('constructor')).toThrow(/'constructor' is in use/);
+    set.use({french: 1});
+    set.remove('constructor');
+    expect(set.names).toEqual(['french', 'formal', 'short']);
+    set.dispose();
+  });
+
   test('changes nothing after an error', async () => {
     const all = await three();
     const {model} = all;

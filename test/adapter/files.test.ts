@@ -9,14 +9,15 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import {hostname, tmpdir} from 'node:os';
+import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {afterEach, beforeEach, describe, expect, test, vi} from 'vitest';
 import {digest} from '../../src/adapter/digest.js';
-import {filePath, node} from '../../src/adapter/file-system.js';
+import {filePath, node, placeOfProcess} from '../../src/adapter/file-system.js';
 import {nodeFiles, writeWhole} from '../../src/adapter/files.js';
 import {changesOf, failingAt} from './failing-files.js';
+import {CUTS, Disk} from './power-cut.js';
 
 let folder: string;
 beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'tfjs-lora files 100%-'))));
@@ -84,20 +85,21 @@ describe('writeWhole', () => {
   });
 
   test('what killed writers of the same path left is removed, and nothing else', async () => {
-    const here = digest(bytes(hostname())).slice(0, 8);
+    const here = digest(bytes(placeOfProcess())).slice(0, 8);
     const gone = Number(execFileSync(process.execPath, ['-p', 'process.pid'], {encoding: 'utf8'}));
-    const dead = `.file.${here}-${gone}-1.tmp`;
-    const ours = `.file.${here}-${process.pid}-999999.tmp`;
-    const living = `.file.${here}-${process.ppid}-1.tmp`;
-    const elsewhere = `.file.00000000-${gone}-1.tmp`;
-    const old = `.file.00000000-${gone}-2.tmp`;
-    const other = `.other.${here}-${gone}-1.tmp`;
+    const dead = `.file.${here}-${gone}-01234567-1.tmp`;
+    // Another thread's: its number is ours.
+    const ours = `.file.${here}-${process.pid}-01234567-1.tmp`;
+    const living = `.file.${here}-${process.ppid}-01234567-1.tmp`;
+    const elsewhere = `.file.00000000-${gone}-01234567-1.tmp`;
+    const old = `.file.${here}-${process.pid}-01234567-2.tmp`;
+    const other = `.other.${here}-${gone}-01234567-1.tmp`;
     for (const name of [dead, ours, living, elsewhere, old, other, 'file.tmp', '.file.tmp']) {
       writeFileSync(join(folder, name), 'x');
     }
     utimesSync(join(folder, old), new Date(0), new Date(0));
     await writeWhole(join(folder, 'file'), bytes('x'));
-    expect(all()).toEqual(['file', 'file.tmp', '.file.tmp', living, elsewhere, other].sort());
+    expect(all()).toEqual(['file', 'file.tmp', '.file.tmp', ours, living, elsewhere, other].sort());
   });
 
   test('two writers at once: one of the two', async () => {
@@ -105,6 +107,79 @@ describe('writeWhole', () => {
     await Promise.all(['one', 'two', 'three'].map(text => writeWhole(path, bytes(text))));
     expect(['one', 'two', 'three']).toContain(readFileSync(path, 'utf8'));
     expect(all()).toEqual(['file']);
+  });
+});
+
+test('threads of one process, each with this module for itself, write one file at once', async () => {
+  const path = join(folder, 'file');
+  vi.resetModules();
+  const other = await import('../../src/adapter/files.js');
+  const modules = [{writeWhole}, other];
+  expect(modules[0]!.writeWhole).not.toBe(modules[1]!.writeWhole);
+  const each = modules.map(async (module, thread) => {
+    for (let i = 0; i < 100; i++) await module.writeWhole(path, bytes(`${thread} ${i}`));
+  });
+  await Promise.all(each);
+  expect(readFileSync(path, 'utf8')).toMatch(/^[01] 99$/);
+  expect(all()).toEqual(['file']);
+});
+
+test.each([181, 240, 255])('a name of %i characters', async length => {
+  const name = 'n'.repeat(length);
+  const path = join(folder, name);
+  const left: string[] = [];
+  const {fs} = node();
+  const rename = () => Promise.reject(new Error('gone'));
+  const rm = () => (left.push(...all()), Promise.resolve());
+  await expect(writeWhole(path, bytes('a'), {...fs, open: fs.open, rename, rm})).rejects.toThrow('gone');
+  expect(left).toEqual(all());
+  await writeWhole(path, bytes('b'));
+  expect(readFileSync(path, 'utf8')).toBe('b');
+  // With what the first left.
+  expect(all()).toEqual([name]);
+});
+
+describe('what a system does not do', () => {
+  const refusing = (code: string) => Object.assign(new Error(code), {code});
+  afterEach(() => Object.defineProperty(process, 'platform', {value: platform}));
+  const {platform} = process;
+
+  test.each(['EPERM', 'EACCES', 'EBUSY'])('on Windows a rename is tried again after %s', async code => {
+    Object.defineProperty(process, 'platform', {value: 'win32'});
+    const {fs} = node();
+    let [left, tried] = [3, 0];
+    const rename = (from: string, to: string) => {
+      tried++;
+      return left-- > 0 ? Promise.reject(refusing(code)) : fs.rename(from, to);
+    };
+    await writeWhole(join(folder, 'file'), bytes('x'), {...fs, rename});
+    expect(tried).toBe(4);
+    expect(all()).toEqual(['file']);
+    left = Infinity;
+    await expect(writeWhole(join(folder, 'file'), bytes('y'), {...fs, rename})).rejects.toThrow(code);
+    expect(readFileSync(join(folder, 'file'), 'utf8')).toBe('x');
+    expect(all()).toEqual(['file']);
+  });
+
+  test('elsewhere it is an error at once', async () => {
+    Object.defineProperty(process, 'platform', {value: 'linux'});
+    let tried = 0;
+    const rename = () => (tried++, Promise.reject(refusing('EACCES')));
+    await expect(writeWhole(join(folder, 'file'), bytes('y'), {...node().fs, rename})).rejects.toThrow(
+      'EACCES',
+    );
+    expect(tried).toBe(1);
+  });
+
+  test('a folder that may be written to and not read: the save is over', async () => {
+    const {fs} = node();
+    const open = (path: string, flags: string) =>
+      flags === 'r' ? Promise.reject(refusing('EACCES')) : fs.open(path, flags);
+    await writeWhole(join(folder, 'file'), bytes('x'), {...fs, open});
+    expect(readFileSync(join(folder, 'file'), 'utf8')).toBe('x');
+    const broken = (path: string, flags: string) =>
+      flags === 'r' ? Promise.reject(refusing('EIO')) : fs.open(path, flags);
+    await expect(writeWhole(join(folder, 'file'), bytes('y'), {...fs, open: broken})).rejects.toThrow('EIO');
   });
 });
 
@@ -205,6 +280,42 @@ describe('nodeFiles', () => {
         if (!failed) expect(seedIn(loaded), changes.join()).toBe(2);
       }
       expect([...seen].sort()).toEqual([1, 2]);
+    },
+  );
+
+  test.each(Object.entries(CUTS))(
+    'a power cut at any moment leaves the one before, or the new one, which a save that is over is: %s',
+    async (_, survives) => {
+      const first = new Disk();
+      await nodeFiles('/runs/model', first.fs).save!(artifacts(1));
+      const whole = first.copy();
+      await nodeFiles('/runs/model', whole.fs).save!(artifacts(2, 700));
+      expect(whole.count).toBeGreaterThan(8);
+      const seen = new Set<number>();
+      for (let n = 0; n <= whole.count; n++) {
+        const disk = first.copy(n);
+        const isOver = await nodeFiles('/runs/model', disk.fs).save!(artifacts(2, 700)).then(
+          () => true,
+          () => false,
+        );
+        const loaded = await nodeFiles('/runs/model', disk.afterCut(survives).fs).load!();
+        seen.add(seedIn(loaded));
+        expect(dataOf(loaded)).toEqual(dataOf(seedIn(loaded) === 1 ? artifacts(1) : artifacts(2, 700)));
+        if (isOver) expect(seedIn(loaded)).toBe(2);
+      }
+      expect([...seen].sort()).toEqual([1, 2]);
+    },
+  );
+
+  test.each(Object.entries(CUTS))(
+    'a first save that is over outlasts a power cut: %s',
+    async (_, survives) => {
+      const disk = new Disk();
+      await nodeFiles('/some/new/model', disk.fs).save!(artifacts(1));
+      await writeWhole('/other/new/file', bytes('all of it'), disk.fs);
+      const left = disk.afterCut(survives).fs;
+      expect(dataOf(await nodeFiles('/some/new/model', left).load!())).toEqual(dataOf(artifacts(1)));
+      expect(new TextDecoder().decode(await left.readFile('/other/new/file'))).toBe('all of it');
     },
   );
 
@@ -312,7 +423,7 @@ describe('nodeFiles', () => {
       [
         'one name twice',
         () => rewrite(json => (json['weightsManifest'][0].weights[0].name = 'b')),
-        /two tensors called b/,
+        /two tensors called "b"/,
       ],
     ];
     test.each(wrongs)('%s', async (_, spoil, message) => {

@@ -1,21 +1,38 @@
-// A training that may be killed at any moment: goes on from its latest checkpoint, and writes its weights at the end.
-// It says on stdout when a step is done (.), when a save begins (S) and when it is over (D).
-import {writeFileSync, writeSync} from 'node:fs';
+// A training that dies at the stage of a save that it is told, or whenever it is killed from outside: goes on from its
+// latest checkpoint, and writes its weights at the end. It says where it is, in lines on stdout:
+//
+//     from N     it begins, with the gradient of that number
+//     at STAGE   it has come by
+//     saved N    a save that says N is over
+//
+//     node child.mjs folder one|many gradients final [stage count]
+import {existsSync, writeFileSync, writeSync} from 'node:fs';
 import '@tensorflow/tfjs-core/dist/register_all_gradients.js';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
 import {every, lora, normal, projected} from '../../src/index.ts';
 import {checkpoints, latestCheckpoint, loadCheckpoint, saveCheckpoint} from '../../src/resume/index.ts';
+import {stagedFiles} from './stages.mjs';
 
-const [folder, kind, total, final] = process.argv.slice(2);
-const say = text => writeSync(1, text);
+const [folder, kind, total, final, stage, count] = process.argv.slice(2);
+const say = line => writeSync(1, `${line}\n`);
+let left = Number(count);
+const at = name => {
+  say(`at ${name}`);
+  if (name !== stage || --left > 0) return;
+  process.kill(process.pid, 'SIGKILL');
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+};
+const {getBuiltinModule} = process;
+const files = stagedFiles(at);
+process.getBuiltinModule = name => (name === 'node:fs/promises' ? files : getBuiltinModule(name));
 
 const model = {
   kernel: tf.variable(normal([12, 10], 1), true, 'kernel'),
   out: tf.variable(normal([10, 8], 2), true, 'out'),
   bias: tf.variable(tf.zeros([10]), true, 'bias'),
-  // Large, so that a save takes a few milliseconds, and changed at every step.
-  statistics: tf.variable(tf.zeros([300_000]), false, 'statistics'),
+  // Large, so that a save takes a few milliseconds; before gradient n all of it is n - 1/2.
+  statistics: tf.variable(tf.fill([300_000], -0.5), false, 'statistics'),
 };
 const trained = [model.kernel, model.out, model.bias];
 const optimizer = projected(tf.train.adam(0.01, 0.9, 0.999, 1e-7), lora({rank: 2}), {
@@ -27,10 +44,17 @@ const optimizer = projected(tf.train.adam(0.01, 0.9, 0.999, 1e-7), lora({rank: 2
 });
 let next = 0;
 const one = `file://${folder}/only`;
-const from = kind === 'one' ? await readable(one) : await latestCheckpoint(`file://${folder}`);
+const latest = () => (existsSync(`${folder}/only/model.json`) ? one : null);
+const from = kind === 'one' ? latest() : await latestCheckpoint(`file://${folder}`);
 if (from) next = (await loadCheckpoint(optimizer, from, {model})).data.next;
+say(`from ${next}`);
 
-const data = () => ({next});
+/** Asked for when a save begins, just before it looks at the optimizer. */
+const data = () => {
+  at('begun');
+  queueMicrotask(() => at('encoding'));
+  return {next};
+};
 const keeper = checkpoints({optimizer, model}, `file://${folder}`, {every: {steps: 1}, keep: 2, data});
 for (; next < Number(total);) {
   tf.tidy(() => {
@@ -43,26 +67,17 @@ for (; next < Number(total);) {
     model.statistics.assign(tf.fill([300_000], next + 0.5));
   });
   next++;
-  say('.');
   if (kind === 'many') {
     const isDue = optimizer.iterations > 0 && next % 2 === 0;
-    if (isDue) say('S');
     if (isDue !== ((await keeper.step()) !== null)) throw new Error('a save was due or not, unexpectedly');
-    if (isDue) say('D');
+    if (isDue) say(`saved ${next}`);
   } else {
     // In the middle of gathering as well.
-    say('S');
     await saveCheckpoint(optimizer, one, {model, data: data()});
-    say('D');
+    say(`saved ${next}`);
   }
 }
 writeFileSync(
   final,
   Buffer.concat(Object.values(model).map(weight => Buffer.from(weight.dataSync().slice().buffer))),
 );
-say('F');
-
-async function readable(url) {
-  const {existsSync} = await import('node:fs');
-  return existsSync(`${url.slice(7)}/model.json`) ? url : null;
-}

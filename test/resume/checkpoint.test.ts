@@ -15,6 +15,7 @@ import {
   type ProjectedOptions,
 } from '../../src/index.js';
 import {type LoadCheckpointOptions, loadCheckpoint, saveCheckpoint} from '../../src/resume/index.js';
+import {digestOf} from '../../src/resume/save.js';
 import {changesOf, failingAt} from '../adapter/failing-files.js';
 import {digestOfWeights} from './digest.js';
 
@@ -115,6 +116,15 @@ describe('saving', () => {
     expect([...statistics.dataSync()]).toEqual([0, 0, 0, 0, 0, 0, 0]);
     still.assign(tf.ones([1000]));
     await expect(loadCheckpoint(optimizer, folder, {model: all})).rejects.toThrow(/still is not what it was/);
+  });
+
+  test('a read that failed is tried again, also where a clone is a copy', async () => {
+    const weight = tf.variable(tf.ones([3]), true, 'w');
+    const broken = tf.zeros([3]);
+    broken.data = () => Promise.reject(new Error('the device was lost'));
+    expect(broken.dataId).not.toBe(weight.dataId);
+    await expect(digestOf(weight, () => broken)).rejects.toThrow('lost');
+    expect(await digestOf(weight, tensor => tensor.clone())).toMatch(/^[0-9a-f]{16}$/);
   });
 
   test('broken off anywhere it leaves the checkpoint before, or is there itself', async () => {
