@@ -4,6 +4,7 @@ import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
 import {product} from './host.js';
 import {type Json, parseStrictJson} from './json.js';
 import {kindOf, layerOf, ownName} from './layers.js';
+import {NoPlace} from './no-place.js';
 import {exactProduct} from './product.js';
 import {decodeSafetensors, encodeSafetensors} from './safetensors.js';
 
@@ -40,7 +41,7 @@ export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Ar
     try {
       made = layerTensors(weight, paths);
     } catch (error) {
-      if (skip) continue;
+      if (skip && error instanceof NoPlace) continue;
       throw error;
     }
     for (const [name, tensor] of Object.entries(made.tensors)) {
@@ -114,13 +115,13 @@ function layerTensors(
   const kind = kindOf(path, shape, paths);
   const slot = kind === 'embedding' ? 'embeddings' : 'kernel';
   if (!['dense', 'conv', 'embedding'].includes(kind) || name !== slot) {
-    throw new Error(
+    throw new NoPlace(
       `toKeras: ${path} [${shape}] is a ${kind} weight '${name}', which Keras has no LoRA for; leave it out by \`layers\` or skip: true`,
     );
   }
   const {left, right, scale, scaling, magnitude} = exactProduct(weight);
   if (magnitude)
-    throw new Error(
+    throw new NoPlace(
       `toKeras: ${path} is DoRA, and Keras has no place for it in every layer; merge it instead`,
     );
   const rank = right.shape[0]!;

@@ -5,7 +5,7 @@ import * as tf from '@tensorflow/tfjs';
 import {describe, expect, test} from 'vitest';
 import {describeSafetensors} from '../../src/adapter/describe.js';
 import {toKeras} from '../../src/adapter/keras.js';
-import {toPeft} from '../../src/adapter/peft.js';
+import {toPeft} from '../../src/adapter/peft/to-peft.js';
 import {encodeSafetensors} from '../../src/adapter/safetensors.js';
 import {lora} from '../../src/index.js';
 import {learned} from './learned.js';

@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {beforeAll, describe, expect, test} from 'vitest';
 import type {Adapter, AdapterWeight} from '../../src/adapter/adapter.js';
-import {fromPeft, toPeft, type PeftFiles} from '../../src/adapter/peft.js';
+import {fromPeft} from '../../src/adapter/peft/from-peft.js';
+import {type PeftFiles, toPeft} from '../../src/adapter/peft/to-peft.js';
 import {
   additive,
   dora,
