@@ -71,6 +71,7 @@ export function fromPeft(
       find(module, 'weight', `${slashed(module)}/${pair.kind === 'embedding' ? 'embeddings' : 'kernel'}`);
     if (place) add(module, pairWeight(module, pair, place, config));
     const base = parts.get('base_layer.weight');
+    if (base && !pair) fail(module, 'has a base_layer.weight and no factors; save the adapter again, whole');
     if (place && base) expectBase(module, base, place);
   }
   if (weights.length === 0) throw new Error('fromPeft: the files hold no weight');
@@ -223,7 +224,8 @@ function isMeant(module: string, part: string, {bias, isSaved}: PeftConfig): boo
 /** @throws Error where the weight that factors are for is not the model's, beyond what 16 bits lose. */
 function expectBase(module: string, base: HostTensor, {path, shape, kind, values}: Found): void {
   if (!shape || !values) return;
-  const ours = kind === 'embedding' ? base : permuted(base, firstTwoLast(base.shape.length));
+  const isHere = kind === 'embedding' || base.shape.length < 2;
+  const ours = isHere ? base : permuted(base, firstTwoLast(base.shape.length));
   const other = String(ours.shape) === String(shape) ? values() : null;
   let [difference, size] = [0, 0];
   for (let i = 0; other && i < other.length; i++) {
@@ -351,6 +353,9 @@ function wholeWeight(
   const is = kind ?? (part === 'weight' ? kindOf(path, tensor.shape, new Set()) : 'vector');
   const {values} = tensor;
   let weight: HostTensor;
+  if (is !== 'vector' && tensor.shape.length < 2) {
+    return fail(module, `has a ${part} [${tensor.shape}], and ${path} of this model is [${shape ?? '…'}]`);
+  }
   if (is === 'vector' || is === 'embedding') weight = tensor;
   else if (is === 'dense' && isTurned(module, tensor.shape, shape, config, isConv1D)) weight = tensor;
   else if (is === 'depthwise') {

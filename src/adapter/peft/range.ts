@@ -19,7 +19,8 @@ export function inRangeOfHalf(pair: ExactProduct): {pair: ExactProduct; alpha: n
 }
 
 function shifted(factor: HostArray): {factor: HostArray; exponent: number} {
-  const most = factor.values.reduce((size: number, value: number) => Math.max(size, Math.abs(value)), 0);
+  let most = 0;
+  for (const value of factor.values) most = Math.max(most, Math.abs(value));
   if (most === 0 || (most >= SMALLEST && most <= LARGEST) || !Number.isFinite(most))
     return {factor, exponent: 0};
   const exponent = -Math.floor(Math.log2(most));

@@ -158,8 +158,16 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
     const isInside = parameter === `${module}.bias` && adapted.has(module);
     const name = isInside ? `${module}.base_layer.bias` : parameter;
     write(weight.path, name, wholeTensor(kind, tensor, isConv1D(module)));
-    if (partOf(weight.path) === 'running_mean') {
-      write(weight.path, `${module}.num_batches_tracked`, {shape: [], values: new Int32Array(1)});
+    if (partOf(weight.path) !== 'running_mean') continue;
+    write(weight.path, `${module}.num_batches_tracked`, {shape: [], values: new Int32Array(1)});
+    // PyTorch's has both or neither.
+    for (const [name, value] of [
+      ['weight', 1],
+      ['bias', 0],
+    ] as const) {
+      if (places.has(`${module}.${name}`)) continue;
+      const values = new Float32Array(tensor.values.length).fill(value);
+      write(weight.path, `${module}.${name}`, {shape: tensor.shape, values});
     }
   }
   const inverse = Object.fromEntries(
