@@ -26,7 +26,8 @@ export interface ToKerasOptions {
  * zero. What it has are the variables: call `layer.enable_lora(lora_rank, lora_alpha=lora_alpha)` and assign both. It
  * has no rsLoRA (lora_alpha here makes up for it), and no LoRA on recurrent, depthwise, separable and transposed layers.
  *
- * @throws Error for these, for DoRA and for changes that are no product, naming the weight.
+ * @throws Error for these, for DoRA, for changes that are no product and for numbers that are not finite, naming the
+ *   weight.
  */
 export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Array {
   expectOptions('toKeras', options, ['layers', 'skip']);
@@ -50,6 +51,9 @@ export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Ar
           `toKeras: ${layer}/${name} would be of two weights, one of them ${weight.path}; tell them apart by \`layers\``,
         );
       }
+      const bad = tensor.values.find(value => !Number.isFinite(value));
+      if (bad !== undefined)
+        throw new Error(`toKeras: ${weight.path} has ${bad} in ${name}; it must be finite`);
       tensors.set(`${layer}/${name}`, tensor);
     }
     if (made.settings) settings.set(layer, made.settings);

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {beforeAll, describe, expect, test} from 'vitest';
-import type {Adapter, AdapterWeight} from '../../src/adapter/adapter.js';
+import type {Adapter, AdapterWeight, HostTensor} from '../../src/adapter/adapter.js';
 import {fromPeft} from '../../src/adapter/peft/from-peft.js';
 import {type PeftFiles, toPeft} from '../../src/adapter/peft/to-peft.js';
 import {
@@ -190,6 +190,32 @@ describe('PEFT, reading what was written, makes the change', () => {
     expect(errors(adapter, before, toPeft(adapter, {dtype: 'BF16'}))[0]).toBeLessThan(2e-2);
     const dtypes = [...readTensors(toPeft(adapter, {dtype: 'BF16'})['adapter_model.safetensors']).values()];
     expect(dtypes.map(tensor => tensor.dtype)).toEqual(['BF16', 'BF16']);
+  });
+
+  test('in F16, of factors too small or too large for it: alpha makes up for a power of two', () => {
+    for (const parametrization of [
+      lora({rank: 2, alpha: 3}),
+      lora({rank: 2, alpha: 3, rankStabilised: true}),
+      dora({rank: 2, alpha: 3}),
+    ]) {
+      const {adapter, before} = learned({'a/kernel': [9, 8], 'b/kernel': [9, 8]}, parametrization);
+      const times = (tensor: HostTensor, by: number): HostTensor => ({
+        shape: tensor.shape,
+        values: Float32Array.from(tensor.values, value => value * by),
+      });
+      const [first, second] = adapter.weights as [AdapterWeight, AdapterWeight];
+      const {a, b} = second.factors as {a: HostTensor; b: HostTensor};
+      const moved = {...second, factors: {...second.factors, a: times(a, 2 ** 20), b: times(b, 2 ** -20)}};
+      const files = toPeft({...adapter, weights: [first, moved]}, {dtype: 'F16'});
+      const base = torchBase(before);
+      const there = merged(files, base);
+      const from = before.get('b/kernel')!;
+      const wanted = asTorch('kernel', second.shape, change(applied(second, from), from.values)).values;
+      const found = change(there.get('b.weight')!.values, base.get('b.weight')!.values);
+      expect(distance(wanted, found)).toBeLessThan(4e-3);
+      const untouched = {...adapter, weights: [first]};
+      expect(configOf(toPeft(untouched, {dtype: 'F16'}))).toEqual(configOf(toPeft(untouched)));
+    }
   });
 
   test('of weights trained whole, with biases, beside adapted ones', () => {
@@ -493,6 +519,40 @@ describe('what PEFT has no place for', () => {
       (p, i) => learned({[`l${i}/kernel`]: [4, 8]}, p).adapter.weights,
     );
     expect(() => toPeft({...adapter, weights: mixed})).toThrow(/l0\/kernel is LoRA and others are DoRA/);
+  });
+
+  test('skip leaves out what has no place, and hides no damage', () => {
+    const {adapter} = learned({'a/kernel': [9, 8], 'b/kernel': [9, 8]}, lora({rank: 2}));
+    const [first, second] = adapter.weights as [AdapterWeight, AdapterWeight];
+    const broken = {
+      ...second,
+      factors: {...second.factors, a: {shape: [5, 2], values: new Float32Array(10)}},
+    };
+    expect(() => toPeft({...adapter, weights: [first, broken]}, {skip: true})).toThrow(
+      /b\/kernel \[9,8\]: the factors of lora are \[5,2\] and \[2,8\]/,
+    );
+    const without = {...second, factors: {a: second.factors['a']!}};
+    expect(() => toPeft({...adapter, weights: [first, without]}, {skip: true})).toThrow(/lora needs 'b'/);
+  });
+
+  test('numbers that are not finite', () => {
+    const {adapter} = learned({'a/kernel': [9, 8], 'b/bias': [3]}, lora({rank: 2}), {
+      targets: 'a/kernel',
+      rest: 'train',
+    });
+    const [weight, bias] = adapter.weights as [AdapterWeight, AdapterWeight];
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      for (const key of ['a', 'b']) {
+        const {shape, values} = weight.factors[key]!;
+        const changed = Float32Array.from(values, (value, i) => (i === 3 ? bad : value));
+        const factors = {...weight.factors, [key]: {shape, values: changed}};
+        expect(() => toPeft({...adapter, weights: [{...weight, factors}, bias]}, {skip: true})).toThrow(
+          new RegExp(`a/kernel has ${bad} in a.lora_${key.toUpperCase()}.weight; it must be finite`),
+        );
+      }
+      const factors = {weight: {shape: [3], values: Float32Array.of(1, bad, 2)}};
+      expect(() => toPeft({...adapter, weights: [weight, {...bias, factors}]})).toThrow(/b\/bias has/);
+    }
   });
 
   test('two weights of one name, even with skip', () => {
@@ -1015,7 +1075,7 @@ describe('reading what PEFT wrote', () => {
     const of = (change: number) => ({
       'embed_tokens/embeddings': tf.variable(
         tf.tensor2d(
-          base.values.map(v => v + change),
+          Float32Array.from(base.values, v => v + change),
           [9, 4],
         ),
       ),
@@ -1075,7 +1135,7 @@ describe('reading what PEFT wrote', () => {
     const modules = Array.from({length: 300}, (_, i) => `${long}${i}`);
     expect(given(many, modules)).toThrow(/^fromPeft: adapter_config.json has patterns that are too involved/);
     const more = Object.fromEntries(Array.from({length: 10_001}, (_, i) => [`b${i}`, 3]));
-    expect(given(more)).toThrow(/rank_pattern|has 10001 patterns, and 10000 are the most/);
+    expect(given(more)).toThrow(/has 10001 patterns, and 10000 are the most/);
     expect(performance.now() - start).toBeLessThan(20_000);
   });
 
