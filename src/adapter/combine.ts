@@ -26,7 +26,8 @@ export interface CombineOptions {
  * Takes `lora` and `loraFA` under the same path; a weight that only one adapter has, with the factor 1, may be of any
  * parametrization and is taken over as it is.
  *
- * @throws Error for other parametrizations: their sum is no adapter of theirs. `AdapterSet` combines any.
+ * @throws Error for other parametrizations: their sum is no adapter of theirs. `AdapterSet` combines any. Error for
+ *   factors that would not be finite.
  */
 export function combine(
   parts: readonly {readonly adapter: Adapter; readonly weight: number}[],
@@ -99,6 +100,17 @@ function sumOf(shares: readonly {entry: AdapterWeight; weight: number}[]): Adapt
     right.values.forEach((value, i) => (b[from * n + i] = scale * value));
     from += r;
   });
+  for (const [name, values] of [
+    ['a', a],
+    ['b', b],
+  ] as const) {
+    const bad = values.find(value => !Number.isFinite(value));
+    if (bad === undefined) continue;
+    throw new Error(
+      `combine: ${entry.path} would have ${bad} in its ${name}; its factors must be finite, and the weights so small ` +
+        'that float32 holds the products',
+    );
+  }
   const known = shares.find(share => share.entry.base);
   return {
     path: entry.path,

@@ -1,6 +1,6 @@
 import type {HostTensor} from './adapter.js';
 import {product} from './host.js';
-import {decodeSafetensors, type StoredTensor} from './safetensors.js';
+import {openSafetensors, type StoredTensor} from './safetensors.js';
 
 /** Two factors that belong together in a file of anyone's. */
 export interface DescribedPair {
@@ -17,7 +17,7 @@ export interface DescribedPair {
 
 export interface Described {
   readonly pairs: readonly DescribedPair[];
-  /** Tensors that are no half of a pair. */
+  /** Tensors that are no half of a pair, or of numbers that are not read (whole ones of 64 bits, floats of 8). */
   readonly others: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -41,7 +41,13 @@ const NAMINGS: readonly {readonly down: RegExp; readonly up: string; readonly ra
  * @throws Error for a file that is not readable; see `decodeSafetensors`.
  */
 export function describeSafetensors(bytes: Uint8Array): Described {
-  const {tensors, metadata} = decodeSafetensors(bytes);
+  const {entries, metadata, read} = openSafetensors(bytes);
+  const tensors = new Map(
+    entries.flatMap(entry => {
+      const tensor = read(entry);
+      return tensor ? [[entry.name, tensor] as const] : [];
+    }),
+  );
   const paired = new Set<string>();
   const pairs: DescribedPair[] = [];
   for (const [name, down] of tensors) {
@@ -56,7 +62,7 @@ export function describeSafetensors(bytes: Uint8Array): Described {
       paired.add(name).add(upName);
     }
   }
-  return {pairs, others: [...tensors.keys()].filter(name => !paired.has(name)), metadata};
+  return {pairs, others: entries.map(({name}) => name).filter(name => !paired.has(name)), metadata};
 }
 
 function describePair(

@@ -20,14 +20,9 @@ export {fromKeras, type FromKerasOptions, toKeras, type ToKerasOptions} from './
 export {loadAdapter} from './load.js';
 export {forgetBases, mergeAdapter, type MergeOptions, unmergeAdapter, type UnmergeOptions} from './merge.js';
 export {type LayerLike, namedWeights, type WeightsOf} from './paths.js';
-export {
-  fromPeft,
-  type FromPeftOptions,
-  type ModuleNames,
-  type PeftFiles,
-  toPeft,
-  type ToPeftOptions,
-} from './peft.js';
+export {fromPeft, type FromPeftOptions} from './peft/from-peft.js';
+export type {ModuleNames} from './peft/mapping.js';
+export {type PeftFiles, toPeft, type ToPeftOptions} from './peft/to-peft.js';
 export {type CompiledModel, readAdapter, saveAdapter, type SaveAdapterOptions} from './save.js';
 export {decodeSafetensors, encodeSafetensors, type FloatDtype} from './safetensors.js';
 export {

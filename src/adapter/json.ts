@@ -1,19 +1,33 @@
 /** JSON as it is read from a file nobody vouches for: objects are maps, so that no name means anything to JavaScript. */
 export type Json = string | number | boolean | null | readonly Json[] | ReadonlyMap<string, Json>;
 
+export interface JsonLimits {
+  /** Numbers are only digits: no sign, no fraction, no exponent. Default false. */
+  readonly counts?: boolean;
+  /** The most members of one object. Default: as many as there are. */
+  readonly members?: number;
+}
+
 /**
  * Reads JSON more strictly than `JSON.parse`: a key may stand only once in its object, strings must be well-formed
  * Unicode, and nesting ends at `depth`. Nothing in the text is evaluated or becomes a property.
  *
  * @throws SyntaxError that says where.
  */
-export function parseStrictJson(text: string, depth = 8): Json {
+export function parseStrictJson(
+  text: string,
+  depth = 8,
+  {counts = false, members: most = Infinity}: JsonLimits = {},
+): Json {
   let at = 0;
   const fail = (what: string): never => {
     throw new SyntaxError(`${what} at character ${at}`);
   };
   const space = () => {
-    while (at < text.length && ' \t\n\r'.includes(text[at]!)) at++;
+    for (; ; at++) {
+      const code = text.charCodeAt(at);
+      if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return;
+    }
   };
   const expect = (mark: string) => {
     space();
@@ -29,6 +43,12 @@ export function parseStrictJson(text: string, depth = 8): Json {
   };
   const string = (): string => {
     expect('"');
+    PLAIN.lastIndex = at;
+    const [plain] = PLAIN.exec(text)!;
+    if (text[at + plain.length] === '"') {
+      at += plain.length + 1;
+      return plain;
+    }
     const start = at - 1;
     while (text[at] !== '"') {
       if (at >= text.length) fail('a string does not end');
@@ -45,6 +65,7 @@ export function parseStrictJson(text: string, depth = 8): Json {
     do {
       const key = string();
       if (members.has(key)) fail(`'${key}' stands twice`);
+      if (members.size >= most) fail(`more than ${most} members`);
       expect(':');
       members.set(key, value(left));
     } while (take(','));
@@ -70,14 +91,19 @@ export function parseStrictJson(text: string, depth = 8): Json {
     }
     WORD.lastIndex = at;
     const [word] = WORD.exec(text) ?? fail('no value');
+    const isNumber = word.charCodeAt(0) < 0x61;
+    if (counts && isNumber && !COUNT.test(word)) fail(`${word} is no whole number as it should stand there`);
     at += word.length;
-    return JSON.parse(word) as Json;
+    return isNumber ? Number(word) : word === 'null' ? null : word === 'true';
   };
   const read = value(depth);
   space();
   return at === text.length ? read : fail('something is left');
 }
 
+/** What stands in a string for itself and is well-formed whatever comes next. */
+const PLAIN = /[ !#-[\]-\ud7ff]*/y;
+const COUNT = /^\d+$/;
 const WORD = /true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 
 /** Whether a string has no half of a surrogate pair, so that UTF-8 can hold it. */

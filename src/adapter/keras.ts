@@ -4,6 +4,7 @@ import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
 import {product} from './host.js';
 import {type Json, parseStrictJson} from './json.js';
 import {kindOf, layerOf, ownName} from './layers.js';
+import {NoPlace} from './no-place.js';
 import {exactProduct} from './product.js';
 import {decodeSafetensors, encodeSafetensors} from './safetensors.js';
 
@@ -25,7 +26,8 @@ export interface ToKerasOptions {
  * zero. What it has are the variables: call `layer.enable_lora(lora_rank, lora_alpha=lora_alpha)` and assign both. It
  * has no rsLoRA (lora_alpha here makes up for it), and no LoRA on recurrent, depthwise, separable and transposed layers.
  *
- * @throws Error for these, for DoRA and for changes that are no product, naming the weight.
+ * @throws Error for these, for DoRA, for changes that are no product and for numbers that are not finite, naming the
+ *   weight.
  */
 export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Array {
   expectOptions('toKeras', options, ['layers', 'skip']);
@@ -40,7 +42,7 @@ export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Ar
     try {
       made = layerTensors(weight, paths);
     } catch (error) {
-      if (skip) continue;
+      if (skip && error instanceof NoPlace) continue;
       throw error;
     }
     for (const [name, tensor] of Object.entries(made.tensors)) {
@@ -49,6 +51,9 @@ export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Ar
           `toKeras: ${layer}/${name} would be of two weights, one of them ${weight.path}; tell them apart by \`layers\``,
         );
       }
+      const bad = tensor.values.find(value => !Number.isFinite(value));
+      if (bad !== undefined)
+        throw new Error(`toKeras: ${weight.path} has ${bad} in ${name}; it must be finite`);
       tensors.set(`${layer}/${name}`, tensor);
     }
     if (made.settings) settings.set(layer, made.settings);
@@ -114,13 +119,13 @@ function layerTensors(
   const kind = kindOf(path, shape, paths);
   const slot = kind === 'embedding' ? 'embeddings' : 'kernel';
   if (!['dense', 'conv', 'embedding'].includes(kind) || name !== slot) {
-    throw new Error(
+    throw new NoPlace(
       `toKeras: ${path} [${shape}] is a ${kind} weight '${name}', which Keras has no LoRA for; leave it out by \`layers\` or skip: true`,
     );
   }
   const {left, right, scale, scaling, magnitude} = exactProduct(weight);
   if (magnitude)
-    throw new Error(
+    throw new NoPlace(
       `toKeras: ${path} is DoRA, and Keras has no place for it in every layer; merge it instead`,
     );
   const rank = right.shape[0]!;

@@ -2,6 +2,7 @@ import {recipeOf} from '../recipe.js';
 import {type Scaling, scaling} from '../scaling.js';
 import {matrixShape} from '../targets.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
+import {NoPlace} from './no-place.js';
 import {below, beside, type HostArray, matrixOf, minus, sides, times, transposed} from './host.js';
 
 /** The change of a weight as `scale left right`, `[m, k]` times `[k, n]`: no approximation, only another notation. */
@@ -20,8 +21,8 @@ export interface ExactProduct {
  * that after a start away from zero: `A B - A0 B0 = [A - A0, A0] [B; B - B0]`, which loses no digits of the change to
  * factors of 16 bits, as `[A, A0] [B; -B0]` would.
  *
- * @throws Error where the change is no product, or one of so many columns that nothing is saved: that points to
- *   `extractAdapter`, which finds the nearest one.
+ * @throws NoPlace where the change is no product, or one of so many columns that nothing is saved: that points to
+ *   `extractAdapter`, which finds the nearest one. Error where factors are missing or do not fit each other.
  */
 export function exactProduct(weight: AdapterWeight): ExactProduct {
   const {path, parametrization, shape} = weight;
@@ -30,7 +31,7 @@ export function exactProduct(weight: AdapterWeight): ExactProduct {
   const name = call?.name ?? parametrization?.name ?? 'a weight trained as it is';
   const advice = 'extractAdapter gives the nearest product of a rank you choose: export that';
   if (!form)
-    throw new Error(
+    throw new NoPlace(
       `${path} [${shape}]: the change that ${name} makes is no product of two factors. ${advice}`,
     );
   const options = (call.args[0] ?? {}) as Options;
@@ -44,7 +45,7 @@ export function exactProduct(weight: AdapterWeight): ExactProduct {
   };
   const made = form({options, read, has: key => tensors.has(key)});
   if (!made)
-    throw new Error(
+    throw new NoPlace(
       `${path} [${shape}]: the change that ${name} makes with these options is no product. ${advice}`,
     );
   const [[m, n], [rows, k], [inner, columns]] = [matrixShape(shape), sides(made.left), sides(made.right)];
@@ -55,7 +56,7 @@ export function exactProduct(weight: AdapterWeight): ExactProduct {
     );
   }
   if (made.derived && k > Math.min(m, n)) {
-    throw new Error(
+    throw new NoPlace(
       `${path} [${shape}]: the change that ${name} makes is a product only of rank ${k}. ${advice}`,
     );
   }

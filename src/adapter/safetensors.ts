@@ -13,7 +13,8 @@ export interface SafetensorsFile<T extends HostTensor = HostTensor> {
 /** A tensor and how its numbers stood in the file. */
 export type StoredTensor = HostTensor & {readonly dtype: string};
 
-const MAX_HEADER = 16 * 1024 * 1024;
+const MAX_HEADER = 8 * 1024 * 1024;
+const MAX_TENSORS = 100_000;
 const MAX_AXES = 8;
 
 /**
@@ -30,6 +31,8 @@ export function encodeSafetensors(
   {tensors, metadata}: SafetensorsFile,
   dtype: FloatDtype = 'F32',
 ): Uint8Array {
+  if (tensors.size > MAX_TENSORS)
+    throw new RangeError(`safetensors: ${tensors.size} tensors, and ${MAX_TENSORS} are the most`);
   const entries = [...tensors].map(([name, tensor]) => {
     if (name === '__metadata__' || !isWellFormed(name)) {
       throw new RangeError(`safetensors: ${JSON.stringify(name)} cannot be the name of a tensor`);
@@ -70,17 +73,46 @@ export function encodeSafetensors(
 }
 
 /**
- * Reads a file whole or not at all: every name, shape and offset is checked before the first tensor is made, and what
- * is made takes at most twice the bytes of the file. F16, BF16 and F64 become float32.
+ * Reads a file whole or not at all: every name, shape and offset is checked before the first tensor is made, and the
+ * numbers made take at most twice the bytes of those in the file. F16, BF16 and F64 become float32.
  *
  * As strict as the reference implementation, and stricter: no key twice, no member it does not know, no number it would
- * have to change (I64; F64 beyond float32), at most 8 axes and 16 MiB of header. Files with a header that is not padded
- * are read, as they are there.
+ * have to change (I64; F64 beyond float32), at most 8 axes, 100,000 tensors and 8 MiB of header. Files with a header that
+ * is not padded are read, as they are there.
  *
  * @returns Tensors in the order of the file, with the dtype they had there.
  * @throws Error that begins `not a readable safetensors file`.
  */
 export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTensor> {
+  const {entries, metadata, read} = openSafetensors(bytes);
+  for (const {name, dtype} of entries) {
+    if (!READERS[dtype]) {
+      fail(`'${name}' is ${dtype}; ${Object.keys(READERS).join(', ')} are read, so convert it first`);
+    }
+  }
+  return {tensors: new Map(entries.map(entry => [entry.name, read(entry)!])), metadata};
+}
+
+/** A safetensors file of which nothing but the header was read. */
+export interface OpenSafetensors {
+  /** In the order of the file. */
+  readonly entries: readonly SafetensorsEntry[];
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The numbers of a tensor; null of a dtype that is not read. */
+  read(entry: SafetensorsEntry): StoredTensor | null;
+}
+
+/** Where the numbers of a tensor are, in bytes from the end of the header. */
+export interface SafetensorsEntry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly from: number;
+  readonly to: number;
+}
+
+/** As `decodeSafetensors`, for files that also hold what cannot be read: tensors of other dtypes are only listed. */
+export function openSafetensors(bytes: Uint8Array): OpenSafetensors {
   if (bytes.length < 8) fail(`it has ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const claimed = view.getBigUint64(0, true);
@@ -92,7 +124,7 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTens
   const start = 8 + Number(claimed);
   const header = parseHeader(bytes.subarray(8, start));
   let metadata: Readonly<Record<string, string>> = {};
-  const entries: Entry[] = [];
+  const entries: SafetensorsEntry[] = [];
   for (const [name, raw] of header) {
     if (name === '__metadata__') metadata = readMetadata(raw);
     else entries.push(readEntry(name, raw));
@@ -102,7 +134,8 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTens
   for (const {name, dtype, shape, from, to} of entries) {
     if (from !== expected) fail(`'${name}' starts at ${from} where ${expected} is next`);
     const count = sizeOf(shape);
-    if (count === null || to - from !== count * READERS[dtype]!.bytes) {
+    const size = READERS[dtype]?.bytes ?? FOREIGN.get(dtype);
+    if (count === null || (size !== undefined && to - from !== count * size)) {
       fail(`'${name}' has ${to - from} bytes for ${dtype} of the shape [${shape}]`);
     }
     if (to > bytes.length - start)
@@ -111,22 +144,29 @@ export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTens
   }
   if (expected !== bytes.length - start) fail(`${bytes.length - start - expected} bytes belong to no tensor`);
 
-  const tensors = new Map<string, StoredTensor>();
-  for (const {name, dtype, shape, from, to} of entries) {
+  const read = ({name, dtype, shape, from, to}: SafetensorsEntry): StoredTensor | null => {
+    const reader = READERS[dtype];
+    if (!reader) return null;
     // A copy, which begins where the numbers need it to; `slice` of node's Buffer would be none.
     const {buffer} = new Uint8Array(bytes.subarray(start + from, start + to));
-    tensors.set(name, {shape, values: READERS[dtype]!.read(buffer, name), dtype});
-  }
-  return {tensors, metadata};
+    return {shape, values: reader.read(buffer, name), dtype};
+  };
+  return {entries, metadata, read};
 }
 
-interface Entry {
-  readonly name: string;
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  readonly from: number;
-  readonly to: number;
-}
+/** Bytes of a number of dtypes that are not read; others the format may have are not counted. */
+const FOREIGN: ReadonlyMap<string, number> = new Map([
+  ['BOOL', 1],
+  ['U8', 1],
+  ['I8', 1],
+  ['F8_E5M2', 1],
+  ['F8_E4M3', 1],
+  ['U16', 2],
+  ['I16', 2],
+  ['U32', 4],
+  ['U64', 8],
+  ['I64', 8],
+]);
 
 /** As the reference implementation orders what it writes. */
 const ORDER = ['F32', 'I32', 'BF16', 'F16'];
@@ -187,13 +227,16 @@ function parseHeader(bytes: Uint8Array): ReadonlyMap<string, Json> {
     return fail('its header is no UTF-8');
   }
   try {
-    return parseStrictJson(text, 3) as ReadonlyMap<string, Json>;
+    // One more than the tensors there may be, for the metadata.
+    const limits = {counts: true, members: MAX_TENSORS + 1};
+    return parseStrictJson(text, 3, limits) as ReadonlyMap<string, Json>;
   } catch (error) {
     return fail(`its header is no JSON as it should be: ${(error as Error).message}`);
   }
 }
 
 function readMetadata(raw: Json): Readonly<Record<string, string>> {
+  if (raw === null) return {};
   if (!(raw instanceof Map)) return fail('its metadata is no object');
   for (const [key, value] of raw) {
     if (typeof value !== 'string') fail(`its metadata '${key}' is no string`);
@@ -201,16 +244,14 @@ function readMetadata(raw: Json): Readonly<Record<string, string>> {
   return Object.fromEntries(raw as Map<string, string>);
 }
 
-function readEntry(name: string, raw: Json): Entry {
+function readEntry(name: string, raw: Json): SafetensorsEntry {
   if (!(raw instanceof Map)) return fail(`'${name}' is no object`);
   for (const key of raw.keys()) {
-    if (!['dtype', 'shape', 'data_offsets'].includes(key)) fail(`'${name}' has an unknown member '${key}'`);
+    if (key !== 'dtype' && key !== 'shape' && key !== 'data_offsets')
+      fail(`'${name}' has an unknown member '${key}'`);
   }
   const dtype = raw.get('dtype');
   if (typeof dtype !== 'string') return fail(`'${name}' has no dtype`);
-  if (!READERS[dtype]) {
-    return fail(`'${name}' is ${dtype}; ${Object.keys(READERS).join(', ')} are read, so convert it first`);
-  }
   const shape = raw.get('shape');
   if (!Array.isArray(shape) || shape.length > MAX_AXES || !shape.every(isCount)) {
     return fail(`'${name}' has no shape of at most ${MAX_AXES} whole numbers`);

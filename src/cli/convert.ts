@@ -7,7 +7,8 @@ import {toArtifacts} from '../adapter/artifacts.js';
 import {nodeFiles, writeWhole} from '../adapter/files.js';
 import {encodeAdapter} from '../adapter/format.js';
 import {toKeras} from '../adapter/keras.js';
-import {moduleOf, type ModuleNames, toPeft, type ToPeftOptions} from '../adapter/peft.js';
+import {moduleOf, type ModuleNames} from '../adapter/peft/mapping.js';
+import {toPeft, type ToPeftOptions} from '../adapter/peft/to-peft.js';
 import {readPlaces} from './arguments.js';
 import {chooseBackend} from './backend.js';
 import {modelWeights} from './model-weights.js';
@@ -29,7 +30,7 @@ reads, so it goes both ways.
   --dtype TYPE    F32, F16 or BF16, for peft (F32)
   --base-model S  base_model_name_or_path, for peft
   --task-type S   task_type, for peft, such as CAUSAL_LM
-  --fan-in-fan-out  the layers are GPT-2's Conv1D, for peft
+  --fan-in-fan-out  the layers with factors are GPT-2's Conv1D, for peft
   --skip          leave out what the form has no place for
   --names FILE    JSON: the PyTorch module for each path, from and to peft
   --model MODEL   the tfjs model it is for: tells paths and kinds of weights, from and

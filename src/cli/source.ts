@@ -8,8 +8,8 @@ import {type Described, describeSafetensors} from '../adapter/describe.js';
 import {nodeFiles} from '../adapter/files.js';
 import {decodeAdapter} from '../adapter/format.js';
 import {fromKeras} from '../adapter/keras.js';
-import {fromPeft, type FromPeftOptions} from '../adapter/peft.js';
-import {decodeSafetensors} from '../adapter/safetensors.js';
+import {fromPeft, type FromPeftOptions} from '../adapter/peft/from-peft.js';
+import {openSafetensors} from '../adapter/safetensors.js';
 import {type Contents, fromArtifacts as checkpointFrom} from '../resume/contents.js';
 import {UsageError} from './usage-error.js';
 
@@ -84,14 +84,14 @@ export async function readModelAt(path: string): Promise<Source & {kind: 'model'
 function readSafetensors(path: string, peft: FromPeftOptions): Source {
   const bytes = readFileSync(path);
   const common = {path, bytes: bytes.length};
-  const {metadata, tensors} = decodeSafetensors(bytes);
+  const {metadata, entries} = openSafetensors(bytes);
   if (metadata['format'] === 'tfjs-lora') {
     return {...common, kind: 'adapter', form: 'tfjs-lora', adapter: decodeAdapter(bytes)};
   }
   if (basename(path) === PEFT_WEIGHTS && existsSync(join(dirname(path), PEFT_CONFIG))) {
     return readPeft(dirname(path), peft);
   }
-  const isKeras = [...tensors.keys()].some(name => /\/lora_(kernel|embeddings)_a$/.test(name));
+  const isKeras = entries.some(({name}) => /\/lora_(kernel|embeddings)_a$/.test(name));
   if (isKeras && 'layers' in metadata) {
     return {...common, kind: 'adapter', form: 'Keras', adapter: fromKeras(bytes)};
   }

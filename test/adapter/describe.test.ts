@@ -5,8 +5,8 @@ import * as tf from '@tensorflow/tfjs';
 import {describe, expect, test} from 'vitest';
 import {describeSafetensors} from '../../src/adapter/describe.js';
 import {toKeras} from '../../src/adapter/keras.js';
-import {toPeft} from '../../src/adapter/peft.js';
-import {encodeSafetensors} from '../../src/adapter/safetensors.js';
+import {toPeft} from '../../src/adapter/peft/to-peft.js';
+import {decodeSafetensors, encodeSafetensors} from '../../src/adapter/safetensors.js';
 import {lora} from '../../src/index.js';
 import {learned} from './learned.js';
 import {readTensors} from './torch.js';
@@ -59,6 +59,31 @@ describe('a table of what a file holds', () => {
       others: ['x.alpha', 'y.lora.down.weight', 'z:down', 'z:up'],
       metadata: {note: 'n'},
     });
+  });
+
+  test('lists what is of numbers that are not read', () => {
+    const shapes: Record<string, [string, number[], number]> = {
+      'x.lora_A.weight': ['F32', [1, 2], 8],
+      'x.lora_B.weight': ['F32', [2, 1], 8],
+      'q.lora_A.weight': ['F8_E4M3', [1, 2], 2],
+      'q.lora_B.weight': ['F32', [2, 1], 8],
+      count: ['I64', [], 8],
+    };
+    let end = 0;
+    const header = Object.fromEntries(
+      Object.entries(shapes).map(([name, [dtype, shape, size]]) => [
+        name,
+        {dtype, shape, data_offsets: [end, (end += size)]},
+      ]),
+    );
+    const text = Buffer.from(JSON.stringify(header));
+    const bytes = Buffer.alloc(8 + text.length + end);
+    bytes.writeBigUInt64LE(BigInt(text.length));
+    text.copy(bytes, 8);
+    const {pairs, others} = describeSafetensors(bytes);
+    expect(pairs.map(({module}) => module)).toEqual(['x']);
+    expect(others).toEqual(['q.lora_A.weight', 'q.lora_B.weight', 'count']);
+    expect(() => decodeSafetensors(bytes)).toThrow(/'q.lora_A.weight' is F8_E4M3/);
   });
 
   test('of a real checkpoint in F16, with names and a header of another library', context => {

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {beforeAll, describe, expect, test} from 'vitest';
+import type {AdapterWeight} from '../../src/adapter/adapter.js';
 import {fromKeras, toKeras} from '../../src/adapter/keras.js';
 import {decodeSafetensors, encodeSafetensors} from '../../src/adapter/safetensors.js';
 import {dora, lora, loraFA, symmetric, vera} from '../../src/index.js';
@@ -99,6 +100,21 @@ describe('Keras 3', () => {
     const {adapter} = learned({...shapes}, parametrization);
     expect(() => toKeras(adapter)).toThrow(message);
     expect(() => toKeras(adapter, {skip: true})).toThrow(/nothing is left/);
+  });
+
+  test('skip leaves out what has no place, and hides no damage', () => {
+    const {adapter} = learned({'a/kernel': [9, 8], 'b/kernel': [9, 8]}, lora({rank: 2}));
+    const [first, second] = adapter.weights as [AdapterWeight, AdapterWeight];
+    const broken = (factors: AdapterWeight['factors']) => () =>
+      toKeras({...adapter, weights: [first, {...second, factors}]}, {skip: true});
+    expect(broken({...second.factors, a: {shape: [5, 2], values: new Float32Array(10)}})).toThrow(
+      /b\/kernel \[9,8\]: the factors of lora are \[5,2\] and \[2,8\]/,
+    );
+    expect(broken({a: second.factors['a']!})).toThrow(/lora needs 'b'/);
+    const nan = Float32Array.from(second.factors['a']!.values, (value, i) => (i === 3 ? NaN : value));
+    expect(broken({...second.factors, a: {shape: [9, 2], values: nan}})).toThrow(
+      /b\/kernel has NaN in lora_kernel_a; it must be finite/,
+    );
   });
 
   const file = (tensors: Record<string, number[]>, layers?: unknown) =>

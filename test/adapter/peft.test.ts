@@ -1,8 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import {beforeAll, describe, expect, test} from 'vitest';
-import type {Adapter, AdapterWeight} from '../../src/adapter/adapter.js';
-import {fromPeft, toPeft, type PeftFiles} from '../../src/adapter/peft.js';
+import type {Adapter, AdapterWeight, HostTensor} from '../../src/adapter/adapter.js';
+import {fromPeft} from '../../src/adapter/peft/from-peft.js';
+import {type PeftFiles, toPeft} from '../../src/adapter/peft/to-peft.js';
 import {
   additive,
   dora,
@@ -191,6 +192,32 @@ describe('PEFT, reading what was written, makes the change', () => {
     expect(dtypes.map(tensor => tensor.dtype)).toEqual(['BF16', 'BF16']);
   });
 
+  test('in F16, of factors too small or too large for it: alpha makes up for a power of two', () => {
+    for (const parametrization of [
+      lora({rank: 2, alpha: 3}),
+      lora({rank: 2, alpha: 3, rankStabilised: true}),
+      dora({rank: 2, alpha: 3}),
+    ]) {
+      const {adapter, before} = learned({'a/kernel': [9, 8], 'b/kernel': [9, 8]}, parametrization);
+      const times = (tensor: HostTensor, by: number): HostTensor => ({
+        shape: tensor.shape,
+        values: Float32Array.from(tensor.values, value => value * by),
+      });
+      const [first, second] = adapter.weights as [AdapterWeight, AdapterWeight];
+      const {a, b} = second.factors as {a: HostTensor; b: HostTensor};
+      const moved = {...second, factors: {...second.factors, a: times(a, 2 ** 20), b: times(b, 2 ** -20)}};
+      const files = toPeft({...adapter, weights: [first, moved]}, {dtype: 'F16'});
+      const base = torchBase(before);
+      const there = merged(files, base);
+      const from = before.get('b/kernel')!;
+      const wanted = asTorch('kernel', second.shape, change(applied(second, from), from.values)).values;
+      const found = change(there.get('b.weight')!.values, base.get('b.weight')!.values);
+      expect(distance(wanted, found)).toBeLessThan(4e-3);
+      const untouched = {...adapter, weights: [first]};
+      expect(configOf(toPeft(untouched, {dtype: 'F16'}))).toEqual(configOf(toPeft(untouched)));
+    }
+  });
+
   test('of weights trained whole, with biases, beside adapted ones', () => {
     const whole = {
       'block0/query/kernel': [12, 10],
@@ -258,26 +285,52 @@ describe('PEFT, reading what was written, makes the change', () => {
     });
   });
 
-  test('where layers hold [in, out] there too: fan_in_fan_out', () => {
-    const {adapter, before} = learned({'a/kernel': [4, 6], 'b/kernel': [3, 5]}, lora({rank: 2}), {
+  test('where layers hold [in, out] there too: fan_in_fan_out, and a head that is Linear all the same', () => {
+    const shapes = {'a/kernel': [4, 6], 'b/kernel': [3, 5], 'score/kernel': [5, 2]};
+    const {adapter, before} = learned(shapes, lora({rank: 2}), {targets: 'a/kernel', rest: 'train'});
+    const isConv1D = (module: string) => module !== 'score';
+    const files = toPeft(adapter, {fanInFanOut: isConv1D});
+    expect(configOf(files)['fan_in_fan_out']).toBe(true);
+    const there = (path: string, {shape, values}: {shape: readonly number[]; values: ArrayLike<number>}) =>
+      path.startsWith('score')
+        ? asTorch(path, shape, values)
+        : {shape, values: Float64Array.from(values as Float32Array)};
+    const base = new Map([...before].map(([path, w]): [string, Torch] => [torchName(path), there(path, w)]));
+    const after = merged(files, base);
+    for (const weight of adapter.weights) {
+      const values = applied(weight, before.get(weight.path)!);
+      const wanted = there(weight.path, {shape: weight.shape, values}).values;
+      expect(distance(wanted, after.get(torchName(weight.path))!.values)).toBeLessThan(1e-6);
+    }
+    const models = [
+      {fanInFanOut: isConv1D, paths: (module: string) => `${module}/kernel`},
+      {
+        model: Object.fromEntries(
+          Object.entries(shapes).map(([path, s]) => [path, tf.variable(tf.zeros(s))]),
+        ),
+      },
+    ];
+    for (const options of models) {
+      const again = read(files, options);
+      expect(again.weights).toHaveLength(3);
+      for (const {path, factors} of adapter.weights) {
+        expect(again.weights.find(w => w.path === path)!.factors).toEqual(factors);
+      }
+    }
+  });
+
+  test('fan_in_fan_out is about the layers with factors: a head trained whole is Linear', () => {
+    const {adapter} = learned({'a/kernel': [4, 6], 'score/kernel': [5, 2]}, lora({rank: 2}), {
       targets: 'a/kernel',
       rest: 'train',
     });
     const files = toPeft(adapter, {fanInFanOut: true});
-    const base = new Map(
-      [...before].map(([path, w]): [string, Torch] => [
-        torchName(path),
-        {shape: w.shape, values: Float64Array.from(w.values)},
-      ]),
-    );
-    const there = merged(files, base);
-    for (const weight of adapter.weights) {
-      expect(
-        distance(applied(weight, before.get(weight.path)!), there.get(torchName(weight.path))!.values),
-      ).toBeLessThan(1e-6);
-    }
-    expect(read(files).weights.map(w => w.factors)).toEqual(
-      expect.arrayContaining(adapter.weights.map(w => w.factors)),
+    expect(configOf(files)['fan_in_fan_out']).toBe(true);
+    const tensor = readTensors(files['adapter_model.safetensors']).get('base_model.model.score.weight')!;
+    const {shape, values} = adapter.weights[1]!.factors['weight']!;
+    expect(tensor).toMatchObject(asTorch('score/kernel', shape, values));
+    expect(read(files).weights.find(w => w.path === 'score/kernel')!.factors).toEqual(
+      adapter.weights[1]!.factors,
     );
   });
 });
@@ -468,6 +521,40 @@ describe('what PEFT has no place for', () => {
     expect(() => toPeft({...adapter, weights: mixed})).toThrow(/l0\/kernel is LoRA and others are DoRA/);
   });
 
+  test('skip leaves out what has no place, and hides no damage', () => {
+    const {adapter} = learned({'a/kernel': [9, 8], 'b/kernel': [9, 8]}, lora({rank: 2}));
+    const [first, second] = adapter.weights as [AdapterWeight, AdapterWeight];
+    const broken = {
+      ...second,
+      factors: {...second.factors, a: {shape: [5, 2], values: new Float32Array(10)}},
+    };
+    expect(() => toPeft({...adapter, weights: [first, broken]}, {skip: true})).toThrow(
+      /b\/kernel \[9,8\]: the factors of lora are \[5,2\] and \[2,8\]/,
+    );
+    const without = {...second, factors: {a: second.factors['a']!}};
+    expect(() => toPeft({...adapter, weights: [first, without]}, {skip: true})).toThrow(/lora needs 'b'/);
+  });
+
+  test('numbers that are not finite', () => {
+    const {adapter} = learned({'a/kernel': [9, 8], 'b/bias': [3]}, lora({rank: 2}), {
+      targets: 'a/kernel',
+      rest: 'train',
+    });
+    const [weight, bias] = adapter.weights as [AdapterWeight, AdapterWeight];
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      for (const key of ['a', 'b']) {
+        const {shape, values} = weight.factors[key]!;
+        const changed = Float32Array.from(values, (value, i) => (i === 3 ? bad : value));
+        const factors = {...weight.factors, [key]: {shape, values: changed}};
+        expect(() => toPeft({...adapter, weights: [{...weight, factors}, bias]}, {skip: true})).toThrow(
+          new RegExp(`a/kernel has ${bad} in a.lora_${key.toUpperCase()}.weight; it must be finite`),
+        );
+      }
+      const factors = {weight: {shape: [3], values: Float32Array.of(1, bad, 2)}};
+      expect(() => toPeft({...adapter, weights: [weight, {...bias, factors}]})).toThrow(/b\/bias has/);
+    }
+  });
+
   test('two weights of one name, even with skip', () => {
     const {adapter} = learned({'a/kernel': [4, 8], 'b/kernel': [4, 8]}, lora({rank: 1}));
     expect(() => toPeft(adapter, {names: () => 'x', skip: true})).toThrow(
@@ -506,6 +593,7 @@ function peft(
     use_rslora: false,
     use_dora: false,
     fan_in_fan_out: false,
+    target_modules: Object.keys(tensors).flatMap(name => /^(.+)\.lora_(embedding_)?A/.exec(name)?.[1] ?? []),
     ...config,
   };
   const files = {
@@ -701,7 +789,18 @@ describe('reading what PEFT wrote', () => {
       {bias: 'all'},
       /'base_model.model.a.lora_B.bias' \[4\] is not understood/,
     ],
-    ['the base of an embedding', {'a.base_layer.weight': [4, 3]}, {}, /is not understood/],
+    [
+      'a base without factors',
+      {'a.base_layer.weight': [4, 3]},
+      {},
+      /a has a base_layer.weight and no factors/,
+    ],
+    [
+      'a square whole matrix that may be of Conv1D',
+      {...pair('a', 3, 4), 'b.weight': [4, 4]},
+      {modules_to_save: ['b'], fan_in_fan_out: true},
+      /b has a whole weight.*model/,
+    ],
     ['another tensor', {'a.vera_lambda_b': [4]}, {}, /is not understood; expected are/],
     ['another method', pair('a', 3, 4), {peft_type: 'VERA'}, /the peft_type "VERA"; only 'LORA'/],
     ['target_parameters', pair('a', 3, 4), {target_parameters: ['x']}, /target_parameters: \["x"\]/],
@@ -720,8 +819,25 @@ describe('reading what PEFT wrote', () => {
     ['r that is no number', pair('a', 3, 4), {r: '2'}, /r: "2"; it must be a number/],
     ['a flag that is none', pair('a', 3, 4), {use_rslora: 1}, /use_rslora: 1; it must be true or false/],
     ['a bias that is none', pair('a', 3, 4), {bias: 'some'}, /bias: "some"/],
-    ['a pattern that takes forever', pair('a', 3, 4), {alpha_pattern: {'(a+)+x': 2}}, /too involved/],
-    ['a pattern that is none', pair('a', 3, 4), {alpha_pattern: {'a[': 2}}, /has the pattern 'a\['/],
+    ['a pattern that is none', pair('a', 3, 4), {alpha_pattern: {'a[': 2}}, /the pattern 'a\[' with a '\['/],
+    [
+      'a flag in a pattern',
+      pair('a', 3, 4),
+      {alpha_pattern: {'(?i:b)': 2}},
+      /the pattern '\(\?i:b\)' with '\(\?i'/,
+    ],
+    [
+      'OLoRA in other letters',
+      pair('a', 3, 4),
+      {init_lora_weights: 'OLoRA'},
+      /init_lora_weights: 'OLoRA'.*path_initial_model/,
+    ],
+    [
+      'modules_to_save beyond counting',
+      pair('a', 3, 4),
+      {modules_to_save: Array.from({length: 10_001}, (_, i) => `m${i}`)},
+      /10001 names in modules_to_save/,
+    ],
     ['a pattern without a number', pair('a', 3, 4), {rank_pattern: {a: null}}, /rank_pattern 'a': null/],
   ])('%s is refused', (_, tensors, config, message) => {
     const {files} = peft(tensors, config);
@@ -807,6 +923,220 @@ describe('reading what PEFT wrote', () => {
       {numRuns: 1500},
     );
     expect(tf.memory().numTensors).toBe(tensors);
+  });
+
+  test("RoBERTa's head: modules_to_save names what holds it", () => {
+    const {config, weights} = peft(
+      {
+        ...pair('roberta.encoder.layer.0.attention.self.query', 6, 6),
+        'classifier.dense.weight': [6, 5],
+        'classifier.dense.bias': [6],
+        'classifier.out_proj.weight': [2, 6],
+        'classifier.out_proj.bias': [2],
+      },
+      {modules_to_save: ['classifier', 'score']},
+    );
+    const {weights: found} = fromPeft(
+      {config, weights},
+      {
+        model: model({
+          'roberta/encoder/layer/0/attention/self/query/kernel': [6, 6],
+          'classifier/dense/kernel': [5, 6],
+          'classifier/dense/bias': [6],
+          'classifier/out_proj/kernel': [6, 2],
+          'classifier/out_proj/bias': [2],
+        }),
+      },
+    );
+    expect(found.map(({path, shape}) => [path, shape])).toEqual([
+      ['roberta/encoder/layer/0/attention/self/query/kernel', [6, 6]],
+      ['classifier/dense/kernel', [5, 6]],
+      ['classifier/dense/bias', [6]],
+      ['classifier/out_proj/kernel', [6, 2]],
+      ['classifier/out_proj/bias', [2]],
+    ]);
+    const dense = readTensors(weights).get('base_model.model.classifier.dense.weight')!;
+    const ours = found[1]!.factors['weight']!;
+    expect(asTorch('kernel', ours.shape, ours.values)).toMatchObject({
+      shape: dense.shape,
+      values: dense.values,
+    });
+  });
+
+  test('modules_to_save means the end of a name, in a word too', () => {
+    const named = (module: string, name: string) => () =>
+      read(peft({...pair('a', 3, 4), [`${module}.bias`]: [3]}, {modules_to_save: [name]}).files);
+    for (const [module, name] of [
+      ['my_head', 'head'],
+      ['x.head.dense.inner', 'head'],
+      ['x.head', 'x.head'],
+    ] as const)
+      expect(named(module, name)().weights.map(w => w.path)).toContain(`${module.replaceAll('.', '/')}/bias`);
+    expect(named('header', 'head')).toThrow(/header has a whole bias/);
+    expect(named('head.x', 'dense')).toThrow(/head\.x has a whole bias/);
+  });
+
+  test("GPT-2's score is Linear, whatever fan_in_fan_out says of the layers with factors", () => {
+    const {config, weights} = peft(
+      {...pair('h.0.attn.c_attn', 4, 12), 'score.weight': [2, 4], 'c_fc.weight': [4, 8], 'sq.weight': [4, 4]},
+      {modules_to_save: ['score', 'c_fc', 'sq'], fan_in_fan_out: true},
+    );
+    const own = model({
+      'h/0/attn/c_attn/kernel': [4, 12],
+      'score/kernel': [4, 2],
+      'c_fc/kernel': [4, 8],
+      'sq/kernel': [4, 4],
+    });
+    expect(() => fromPeft({config, weights}, {model: own})).toThrow(
+      /sq has a whole weight \[4,4\], and with fan_in_fan_out it may be.*give `fanInFanOut/,
+    );
+    for (const isConv1D of [false, true]) {
+      const found = fromPeft(
+        {config, weights},
+        {model: own, fanInFanOut: module => module === 'c_fc' || (module === 'sq' && isConv1D)},
+      );
+      const whole = (path: string) => found.weights.find(w => w.path === path)!.factors['weight']!;
+      const there = readTensors(weights);
+      for (const [path, isTurned] of [
+        ['score', true],
+        ['c_fc', false],
+        ['sq', !isConv1D],
+      ] as const) {
+        const {shape, values} = whole(`${path}/kernel`);
+        const tensor = there.get(`base_model.model.${path}.weight`)!;
+        expect(isTurned ? asTorch('kernel', shape, values).values : Float64Array.from(values)).toEqual(
+          tensor.values,
+        );
+      }
+    }
+  });
+
+  test('batch normalisation, with its statistics and the count of batches', () => {
+    const statistics = {
+      'bn.weight': [5],
+      'bn.bias': [5],
+      'bn.running_mean': [5],
+      'bn.running_var': [5],
+      'bn.num_batches_tracked': [],
+    };
+    const {config, weights} = peft({...pair('a', 3, 4), ...statistics}, {modules_to_save: ['bn']});
+    // The count is of I64: the last tensor, with eight bytes.
+    const file = Buffer.from(weights);
+    const length = Number(file.readBigUInt64LE(0));
+    const header = JSON.parse(file.subarray(8, 8 + length).toString()) as Record<
+      string,
+      Record<string, unknown>
+    >;
+    const count = header['base_model.model.bn.num_batches_tracked']!;
+    const [from] = count['data_offsets'] as [number, number];
+    Object.assign(count, {dtype: 'I64', data_offsets: [from, from + 8]});
+    const text = Buffer.from(JSON.stringify(header));
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64LE(BigInt(text.length));
+    const data = Buffer.concat([file.subarray(8 + length), Buffer.alloc(4)]);
+    const changed = Buffer.concat([size, text, data]);
+    const own = model({
+      'a/kernel': [3, 4],
+      'bn/gamma': [5],
+      'bn/beta': [5],
+      'bn/moving_mean': [5],
+      'bn/moving_variance': [5],
+    });
+    const found = fromPeft({config, weights: changed}, {model: own}).weights;
+    expect(found.map(w => w.path)).toEqual([
+      'a/kernel',
+      'bn/gamma',
+      'bn/beta',
+      'bn/moving_mean',
+      'bn/moving_variance',
+    ]);
+    const tensors = readTensors(weights);
+    for (const [path, name] of [
+      ['bn/gamma', 'weight'],
+      ['bn/moving_mean', 'running_mean'],
+      ['bn/moving_variance', 'running_var'],
+    ] as const) {
+      expect([...found.find(w => w.path === path)!.factors['weight']!.values]).toEqual([
+        ...tensors.get(`base_model.model.bn.${name}`)!.values,
+      ]);
+    }
+  });
+
+  test('the embedding of the base that PEFT saves beside its factors is left out, if it is that of the model', () => {
+    const {config, weights} = peft({
+      'embed_tokens.base_layer.weight': [9, 4],
+      'embed_tokens.lora_embedding_A': [2, 9],
+      'embed_tokens.lora_embedding_B': [4, 2],
+    });
+    expect(
+      read({...peft({}).files, 'adapter_config.json': config, 'adapter_model.safetensors': weights}).weights,
+    ).toHaveLength(1);
+    const base = readTensors(weights).get('base_model.model.embed_tokens.base_layer.weight')!;
+    const of = (change: number) => ({
+      'embed_tokens/embeddings': tf.variable(
+        tf.tensor2d(
+          Float32Array.from(base.values, v => v + change),
+          [9, 4],
+        ),
+      ),
+    });
+    const {weights: found} = fromPeft({config, weights}, {model: of(1e-3)});
+    expect(found.map(({path, shape}) => [path, shape])).toEqual([['embed_tokens/embeddings', [9, 4]]]);
+    expect(() => fromPeft({config, weights}, {model: of(0.5)})).toThrow(
+      /embed_tokens has a base_layer.weight \[9,4\].*not embed_tokens\/embeddings.*save_embedding_layers=False/,
+    );
+  });
+
+  test('the names of a raw state_dict, with the name of the adapter in them', () => {
+    const {config, weights} = peft(
+      {
+        'q.lora_A.default.weight': [2, 3],
+        'q.lora_B.default.weight': [4, 2],
+        'e.lora_embedding_A.default': [2, 9],
+        'e.lora_embedding_B.default': [4, 2],
+        'q.lora_magnitude_vector.default.weight': [4],
+        'e.lora_magnitude_vector.default.weight': [4],
+        'head.modules_to_save.default.bias': [5],
+      },
+      {use_dora: true, modules_to_save: ['head']},
+    );
+    expect(fromPeft({config, weights}).weights.map(w => w.path)).toEqual([
+      'q/kernel',
+      'e/embeddings',
+      'head/bias',
+    ]);
+  });
+
+  test("T5's relative_attention_bias, which bias: 'all' saves", () => {
+    const tensors = {...pair('a', 3, 4), 'enc.relative_attention_bias.weight': [32, 6]};
+    const own = model({'a/kernel': [3, 4], 'enc/relative_attention_bias/embeddings': [32, 6]});
+    const {config, weights} = peft(tensors, {bias: 'all'});
+    const found = fromPeft({config, weights}, {model: own}).weights;
+    expect(found.map(({path, shape}) => [path, shape])).toEqual([
+      ['a/kernel', [3, 4]],
+      ['enc/relative_attention_bias/embeddings', [32, 6]],
+    ]);
+    const none = peft(tensors, {bias: 'lora_only'});
+    expect(() => fromPeft(none, {model: own})).toThrow(/names it neither in modules_to_save/);
+  });
+
+  test('patterns made to take forever are read in no time, and too many of them are not tried', () => {
+    const long = 'a'.repeat(250) + 'b';
+    const given = (rank_pattern: object, modules = [long]) => {
+      const {config, weights} = peft(Object.assign({}, ...modules.map(m => pair(m, 3, 4))), {rank_pattern});
+      return () => fromPeft({config, weights}).weights.length;
+    };
+    const start = performance.now();
+    expect(given({[`${'(a|a)'.repeat(300)}c`]: 3})()).toBe(1);
+    expect(given({'(a+)+x': 3})()).toBe(1);
+    expect(given({'(a*)*(a*)*a*a*a*a*a*a*[c]': 3})()).toBe(1);
+    expect(given({[`${'a?'.repeat(900)}c`]: 3})()).toBe(1);
+    const many = Object.fromEntries(Array.from({length: 9000}, (_, i) => [`(a|a)*${i}c`, 3]));
+    const modules = Array.from({length: 300}, (_, i) => `${long}${i}`);
+    expect(given(many, modules)).toThrow(/^fromPeft: adapter_config.json has patterns that are too involved/);
+    const more = Object.fromEntries(Array.from({length: 10_001}, (_, i) => [`b${i}`, 3]));
+    expect(given(more)).toThrow(/has 10001 patterns, and 10000 are the most/);
+    expect(performance.now() - start).toBeLessThan(20_000);
   });
 
   test('a tensor of whole numbers, and one without the prefix', () => {

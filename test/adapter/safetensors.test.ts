@@ -140,6 +140,11 @@ describe('what is read of files others wrote', () => {
     );
   });
 
+  test('metadata that is null, as the reference implementation reads it', () => {
+    const header = `{"__metadata__":null,"a":${entry('F32', [2], [0, 8])}}`;
+    expect(decodeSafetensors(raw(header)).metadata).toEqual({});
+  });
+
   test('names that mean something to JavaScript are names', () => {
     const header = `{"__metadata__":{"__proto__":"p"},"__proto__":${entry('F32', [1], [0, 4])},"constructor":${entry('F32', [1], [4, 8])}}`;
     const {tensors, metadata} = decodeSafetensors(raw(header));
@@ -178,11 +183,19 @@ describe('what is refused', () => {
       `{"a":${entry('F32', [...Array(7).fill(2 ** 52), 0], [0, 0])}}`,
       /of the shape/,
     ],
-    ['a negative axis', `{"a":${entry('F32', [-2], [0, 8])}}`, /no shape/],
-    ['an axis with a fraction', `{"a":${entry('F32', [0.5], [0, 2])}}`, /no shape/],
+    ['a negative axis', `{"a":${entry('F32', [-2], [0, 8])}}`, /-2 is no whole number/],
+    ...['1.0', '-0', '1e0', '10e-1', '2E0'].map((number): [string, string, RegExp] => [
+      `the axis ${number}`,
+      `{"a":{"dtype":"F32","shape":[${number}],"data_offsets":[0,8]}}`,
+      new RegExp(`${number} is no whole number`),
+    ]),
+    ['an offset 8.0', `{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8.0]}}`, /8\.0 is no whole number/],
+    ['an axis that begins with 0', `{"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}}`, /no JSON/],
+    ['I64 of a size that lies', `{"a":${entry('I64', [2], [0, 8])}}`, /8 bytes for I64/],
+    ['an axis with a fraction', `{"a":${entry('F32', [0.5], [0, 2])}}`, /0\.5 is no whole number/],
     [
       'an axis beyond whole numbers',
-      `{"a":{"dtype":"F32","shape":[1e300],"data_offsets":[0,8]}}`,
+      `{"a":{"dtype":"F32","shape":[9007199254740993],"data_offsets":[0,8]}}`,
       /no shape/,
     ],
     ['too many axes', `{"a":${entry('F32', Array(9).fill(1), [0, 4])}}`, /at most 8/],
@@ -241,10 +254,24 @@ describe('what is refused', () => {
     expect(() => decodeSafetensors(bytes)).toThrow(`its header claims ${claim} bytes of the 8 there are`);
   });
 
-  test('a header of more than 16 MiB, though the file has it', () => {
-    const bytes = new Uint8Array(8 + 2 ** 24 + 8).fill(0x20);
-    new DataView(bytes.buffer).setBigUint64(0, BigInt(2 ** 24 + 8), true);
-    expect(() => decodeSafetensors(bytes)).toThrow(/16777216 is the most/);
+  test('a header of more than 8 MiB, though the file has it', () => {
+    const bytes = new Uint8Array(8 + 2 ** 23 + 8).fill(0x20);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(2 ** 23 + 8), true);
+    expect(() => decodeSafetensors(bytes)).toThrow(/8388608 is the most/);
+  });
+
+  test('100,001 tensors, before they are made', () => {
+    const header = (count: number) =>
+      `{"__metadata__":{},${Array.from({length: count}, (_, i) => `"${i}":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`).join()}}`;
+    expect(decodeSafetensors(raw(header(100_000), 0)).tensors.size).toBe(100_000);
+    const start = performance.now();
+    expect(() => decodeSafetensors(raw(header(120_000), 0))).toThrow(/more than 100001 members/);
+    expect(performance.now() - start).toBeLessThan(5000);
+    const one = {shape: [0], values: new Float32Array(0)};
+    const tensors = new Map(Array.from({length: 100_001}, (_, i) => [`${i}`, one] as const));
+    expect(() => encodeSafetensors({tensors, metadata: {}})).toThrow(
+      /100001 tensors, and 100000 are the most/,
+    );
   });
 
   test('no change of a byte does anything but an error or another file', () => {

@@ -14,9 +14,10 @@ export function readTensors(bytes: Uint8Array): Map<string, Torch & {dtype: stri
   const length = Number(buffer.readBigUInt64LE(0));
   const header = JSON.parse(buffer.subarray(8, 8 + length).toString('utf8')) as Header;
   delete header['__metadata__'];
-  const size = {F32: 4, F16: 2, BF16: 2}[Object.values(header)[0]!.dtype] ?? NaN;
+  const sizes: Record<string, number> = {F32: 4, I32: 4, F16: 2, BF16: 2};
   const read = (at: number, dtype: string): number => {
     if (dtype === 'F32') return buffer.readFloatLE(at);
+    if (dtype === 'I32') return buffer.readInt32LE(at);
     const bits = buffer.readUInt16LE(at);
     const [exponents, mantissas, bias] = dtype === 'F16' ? [32, 1024, 15] : [256, 128, 127];
     const [exponent, mantissa] = [Math.floor(bits / mantissas) % exponents, bits % mantissas];
@@ -34,6 +35,7 @@ export function readTensors(bytes: Uint8Array): Map<string, Torch & {dtype: stri
           data_offsets: [from, to],
         },
       ]) => {
+        const size = sizes[dtype] ?? NaN;
         const values = Float64Array.from({length: (to - from) / size}, (_, i) =>
           read(8 + length + from + size * i, dtype),
         );
@@ -51,6 +53,59 @@ interface Config {
   use_rslora: boolean;
   use_dora: boolean;
   fan_in_fan_out: boolean;
+  bias?: 'none' | 'all' | 'lora_only';
+  target_modules?: string[] | string;
+  modules_to_save?: string[] | null;
+}
+
+/** `model.named_modules()`: every module and whatever holds one. */
+function namedModules(parameters: Iterable<string>): Set<string> {
+  const modules = new Set<string>();
+  for (const parameter of parameters) {
+    const parts = parameter.split('.').slice(0, -1);
+    parts.forEach((_, i) => modules.add(parts.slice(0, i + 1).join('.')));
+  }
+  return modules;
+}
+
+/**
+ * The keys that PEFT looks for in a file, from the model and the config alone: it puts LoRA layers where `target_modules`
+ * says, then copies whatever `modules_to_save` says with everything inside, and takes each key of that from the file.
+ */
+function lookedFor(
+  config: Config,
+  base: ReadonlyMap<string, Torch>,
+  embeddings: ReadonlySet<string>,
+): Set<string> {
+  const PREFIX = 'base_model.model.';
+  const {target_modules: targets = [], modules_to_save: names} = config;
+  const isTarget = (module: string): boolean =>
+    typeof targets === 'string'
+      ? new RegExp(`^(?:${targets})$`).test(module)
+      : targets.some(target => module === target || module.endsWith(`.${target}`));
+  const state = new Set([...base.keys()]);
+  const needed = new Set<string>();
+  for (const module of namedModules(base.keys())) {
+    if (!isTarget(module)) continue;
+    const weight = base.get(`${module}.weight`);
+    if (!weight || weight.shape.length < 2) throw new Error(`Target module ${module} is not supported`);
+    for (const part of ['weight', 'bias']) {
+      if (state.delete(`${module}.${part}`)) state.add(`${module}.base_layer.${part}`);
+    }
+    const own = embeddings.has(module)
+      ? ['lora_embedding_A', 'lora_embedding_B']
+      : ['lora_A.weight', 'lora_B.weight'];
+    for (const key of [...own, ...(config.use_dora ? ['lora_magnitude_vector'] : [])]) {
+      state.add(`${module}.${key}`);
+      needed.add(PREFIX + `${module}.${key}`);
+    }
+  }
+  const all = [...state].map(key => PREFIX + key);
+  for (const module of namedModules(all)) {
+    if (!(names ?? []).some(name => module.endsWith(name))) continue;
+    for (const key of all) if (key.startsWith(`${module}.`)) needed.add(key);
+  }
+  return needed;
 }
 
 /** The first pattern that matches a whole end of the name, as `re.match(rf"(.*\.)?({key})$", module)` does. */
@@ -61,18 +116,31 @@ function lookUp(patterns: Record<string, number>, module: string, otherwise: num
   return otherwise;
 }
 
-/** The weights of a PyTorch model once the adapter is merged: `merge_and_unload`. */
+/**
+ * The weights of a PyTorch model once the adapter is merged: `merge_and_unload`.
+ *
+ * @param base All parameters and buffers of the model, also those the adapter has nothing for.
+ * @param embeddings The modules that are `nn.Embedding`. Default: those with embedding factors in the file.
+ */
 export function merged(
   files: {'adapter_config.json': string; 'adapter_model.safetensors': Uint8Array},
   base: ReadonlyMap<string, Torch>,
+  embeddings?: ReadonlySet<string>,
 ): Map<string, Torch> {
   const config = JSON.parse(files['adapter_config.json']) as Config;
   const tensors = readTensors(files['adapter_model.safetensors']);
   const result = new Map(base);
   const used = new Set<string>();
+  const inFile = [...tensors.keys()].flatMap(
+    name => /^base_model\.model\.(.*)\.lora_embedding_A$/.exec(name)?.[1] ?? [],
+  );
+  const needed = lookedFor(config, base, embeddings ?? new Set(inFile));
+  for (const key of needed) if (!tensors.has(key)) throw new Error(`KeyError: '${key}'`);
   for (const [name, tensor] of tensors) {
     const short = name.slice('base_model.model.'.length).replace('.base_layer', '');
-    if (!/\.(weight|bias)$/.test(short) || /lora_/.test(short)) continue;
+    if (/lora_/.test(short)) continue;
+    if (!needed.has(name) && (config.bias !== 'all' || !short.includes('bias')))
+      throw new Error(`${name} is for a module that was not copied`);
     if (String(base.get(short)?.shape) !== String(tensor.shape))
       throw new Error(`${short} [${tensor.shape}]`);
     result.set(short, tensor);
@@ -81,6 +149,7 @@ export function merged(
   for (const [name, A] of tensors) {
     const match = /^base_model\.model\.(.*)\.lora_(embedding_)?A(\.weight)?$/.exec(name);
     if (!match) continue;
+    if (!needed.has(name)) throw new Error(`${name} is for a module without a LoRA layer`);
     const [, module, isEmbedding] = match as unknown as [string, string, string | undefined];
     const nameOfB = isEmbedding ? name.replace(/A$/, 'B') : name.replace(/A\.weight$/, 'B.weight');
     const B = tensors.get(nameOfB)!;

@@ -1,4 +1,6 @@
-import {type Json, parseStrictJson} from './json.js';
+import {type Json, parseStrictJson} from '../json.js';
+import {byPattern, escaped, type Pattern, patternsFor, savedBy} from './patterns.js';
+import {Budget} from './regex.js';
 
 /** What of `adapter_config.json` says how the tensors make the change. */
 export interface PeftConfig {
@@ -11,10 +13,16 @@ export interface PeftConfig {
   readonly notes: Readonly<Record<string, string>>;
   rankOf(module: string): number;
   alphaOf(module: string): number;
+  /** Whether `modules_to_save` takes it, by itself or with what it is in. */
+  isSaved(module: string): boolean;
 }
 
+/** Comparisons of one character; about a second. */
+const MOST_WORK = 1e8;
+const MOST_SAVED = 10_000;
+
 /** Starts of PEFT that change the weights of the base when an adapter is loaded, unless it was converted. */
-const CHANGES_BASE = /^(pissa|olora|corda|loftq|lora_ga)/;
+const CHANGES_BASE = /^(pissa|olora|corda|loftq|lora_ga)/i;
 
 /** Features of PEFT's LoRA whose tensors are no `W + s B A`; each is off when it has one of these values. */
 const NOT_READ = [
@@ -71,8 +79,21 @@ export function readPeftConfig(config: string | object): PeftConfig {
   if (!Array.isArray(kept) || !kept.every(name => typeof name === 'string')) {
     return fail('has modules_to_save that are no list of names');
   }
+  if (kept.length > MOST_SAVED || kept.some(name => (name as string).length > 255)) {
+    fail(`has ${kept.length} names in modules_to_save; ${MOST_SAVED} are the most, of 255 characters each`);
+  }
   const [r, alpha] = [number('r'), number('lora_alpha')];
-  const [ranks, alphas] = [patternsOf(json, 'rank_pattern'), patternsOf(json, 'alpha_pattern')];
+  const budget = new Budget(MOST_WORK, () =>
+    fail('has patterns that are too involved for so many modules; name the modules one by one'),
+  );
+  const [rankFound, alphaFound] = (['rank_pattern', 'alpha_pattern'] as const).map(key => {
+    try {
+      return byPattern(patternsOf(json, key), budget);
+    } catch (error) {
+      if (error instanceof Refused) throw error;
+      return fail((error as Error).message);
+    }
+  }) as [ReturnType<typeof byPattern>, ReturnType<typeof byPattern>];
   const notes = ['base_model_name_or_path', 'task_type', 'peft_version'].flatMap(key => {
     const value = json.get(key);
     return typeof value === 'string' ? [[key, value]] : [];
@@ -84,8 +105,9 @@ export function readPeftConfig(config: string | object): PeftConfig {
     bias,
     modulesToSave: kept,
     notes: Object.fromEntries(notes) as Record<string, string>,
-    rankOf: module => byPattern(ranks, module) ?? r,
-    alphaOf: module => byPattern(alphas, module) ?? alpha,
+    rankOf: module => rankFound(module) ?? r,
+    alphaOf: module => alphaFound(module) ?? alpha,
+    isSaved: savedBy(kept as readonly string[], budget),
   };
 }
 
@@ -100,6 +122,8 @@ export interface WrittenConfig extends Pick<
   PeftConfig,
   'rankStabilised' | 'dora' | 'fanInFanOut' | 'bias' | 'modulesToSave'
 > {
+  /** All other modules that are known, and what they are in: what `target_modules` must not mean. */
+  readonly others: readonly string[];
   readonly baseModel?: string | undefined;
   readonly taskType?: string | undefined;
 }
@@ -108,8 +132,9 @@ export interface WrittenConfig extends Pick<
 export function writePeftConfig(modules: readonly ModuleSettings[], config: WrittenConfig): string {
   const [r, alpha] = [commonest(modules.map(m => m.rank)), commonest(modules.map(m => m.alpha))];
   const patterns = (key: 'rank' | 'alpha', common: number) => {
-    const others = new Map(modules.filter(m => m[key] !== common).map(m => [m.module, m[key]]));
-    return Object.fromEntries(patternsFor(others, modules, key, common));
+    const all = new Map(modules.map(m => [m.module, m[key]]));
+    const others = new Map([...all].filter(([, value]) => value !== common));
+    return Object.fromEntries(patternsFor(others, all, common));
   };
   const json = {
     alpha_pattern: patterns('alpha', alpha),
@@ -126,7 +151,10 @@ export function writePeftConfig(modules: readonly ModuleSettings[], config: Writ
     peft_type: 'LORA',
     r,
     rank_pattern: patterns('rank', r),
-    target_modules: modules.map(m => m.module),
+    target_modules: targets(
+      modules.map(m => m.module),
+      config.others,
+    ),
     task_type: config.taskType ?? null,
     use_dora: config.dora,
     use_rslora: config.rankStabilised,
@@ -135,61 +163,28 @@ export function writePeftConfig(modules: readonly ModuleSettings[], config: Writ
 }
 
 /**
- * Patterns that give every module its number. PEFT takes a key for a regular expression that must match the end of a
- * module's name from a dot on, and the first that does wins: so `b` would also mean `a.b`. Longer names go first; where
- * a plain name still means another module too, it is escaped and anchored, which PEFT understands from 0.15 on.
+ * `target_modules`. In a list, `fc` also means `enc.fc`, and PEFT would wait for factors of that: where it must not, the
+ * names become one regular expression, which PEFT holds against whole names.
  */
-function patternsFor(
-  others: ReadonlyMap<string, number>,
-  modules: readonly ModuleSettings[],
-  key: 'rank' | 'alpha',
-  common: number,
-): (readonly [string, number])[] {
-  const plain = [...others].sort(([a], [b]) => b.length - a.length || (a < b ? -1 : 1));
-  const isRight = (patterns: readonly (readonly [string, number])[]) => {
-    try {
-      return modules.every(m => (byPattern(patterns, m.module) ?? common) === m[key]);
-    } catch {
-      return false;
+function targets(modules: readonly string[], others: readonly string[]): readonly string[] | string {
+  const names = new Set(modules);
+  const isAlsoMeant = others.some(other => {
+    if (names.has(other)) return false;
+    for (let at = other.indexOf('.'); at >= 0; at = other.indexOf('.', at + 1)) {
+      if (names.has(other.slice(at + 1))) return true;
     }
-  };
-  if (isRight(plain)) return plain;
-  return plain.map(([name, value]) => [`^${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`, value]);
+    return false;
+  });
+  return isAlsoMeant ? `^(${modules.map(escaped).join('|')})$` : modules;
 }
 
-function patternsOf(json: ReadonlyMap<string, Json>, key: string): (readonly [string, number])[] {
+function patternsOf(json: ReadonlyMap<string, Json>, key: string): Pattern[] {
   const patterns = json.get(key) ?? new Map<string, Json>();
   if (!(patterns instanceof Map)) return fail(`has ${key}: ${show(patterns)}; it must be an object`);
   return [...(patterns as ReadonlyMap<string, Json>)].map(([pattern, value]) => {
     if (typeof value === 'number') return [pattern, value] as const;
     return fail(`has ${key} '${pattern}': ${show(value)}; it must be a number`);
   });
-}
-
-function byPattern(patterns: readonly (readonly [string, number])[], module: string): number | undefined {
-  const found = patterns.find(([pattern]) => matchesEnd(pattern, module));
-  return (found ?? patterns.find(([pattern]) => pattern === module))?.[1];
-}
-
-/** `(.*\.)?(pattern)$`, as PEFT has it. */
-function matchesEnd(pattern: string, module: string): boolean {
-  if (/^[\w.]*$/.test(pattern)) {
-    const rest = module.length - pattern.length;
-    if (rest < 0 || (rest > 0 && module[rest - 1] !== '.')) return false;
-    return [...pattern].every((character, i) => character === '.' || character === module[rest + i]);
-  }
-  // A pattern of a file may be made to take forever: what repeats within what repeats, or many times in a row.
-  const repeats = pattern.match(/[^\\][*+]|\{\d+,/g)?.length ?? 0;
-  if (/\)[*+{]/.test(pattern) || repeats > 4 || pattern.length > 500 || module.length > 256) {
-    return fail(
-      `has the pattern '${pattern}', which is too involved to be tried; name the modules one by one`,
-    );
-  }
-  try {
-    return new RegExp(`^(.*\\.)?(${pattern})$`).test(module);
-  } catch (error) {
-    return fail(`has the pattern '${pattern}': ${(error as Error).message}`);
-  }
 }
 
 /** The most frequent one, and of several the smallest; 8, PEFT's default, of none. */
@@ -203,6 +198,10 @@ function commonest(values: readonly number[]): number {
 const show = (value: Json | undefined): string =>
   (value instanceof Map ? 'an object' : (JSON.stringify(value) ?? 'left out')).slice(0, 80);
 
+class Refused extends Error {
+  override readonly name = 'Error';
+}
+
 function fail(reason: string): never {
-  throw new Error(`fromPeft: adapter_config.json ${reason}`);
+  throw new Refused(`fromPeft: adapter_config.json ${reason}`);
 }

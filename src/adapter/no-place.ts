@@ -1,0 +1,4 @@
+/** That a format has no place for a weight, which is sound: what `skip: true` leaves out. */
+export class NoPlace extends Error {
+  override readonly name = 'Error';
+}
