@@ -3,7 +3,7 @@ import type {LayerLike, WeightsOf} from '../adapter/paths.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectNumber, expectOptions} from '../options.js';
 import {expectJson, fromArtifacts} from './contents.js';
-import {expectOptimizer} from './expect-optimizer.js';
+import {expectOptimizer} from '../adapter/expect-optimizer.js';
 import {saveCheckpoint} from './save.js';
 import {type Kept, list, nameOf, remove} from './shelf.js';
 

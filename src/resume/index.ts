@@ -7,3 +7,4 @@ export {
 } from './checkpoints.js';
 export {loadCheckpoint, type LoadCheckpointOptions, type Resumed} from './load.js';
 export {saveCheckpoint, type SaveCheckpointOptions} from './save.js';
+export type {CheckpointSource} from './source.js';
