@@ -13,7 +13,15 @@ import {
 import {type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
 import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/tape.js';
-import {type Checkpoint, expectSound, Header, isPacked, type NamedTensors, pack, unpack} from './checkpoint.js';
+import {
+  type Checkpoint,
+  expectSound,
+  Header,
+  isPacked,
+  type NamedTensors,
+  pack,
+  unpack,
+} from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';

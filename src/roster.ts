@@ -63,9 +63,8 @@ export class Roster {
     );
     this.bindSaved(unknown.filter(({trainable}) => trainable));
     // One that is frozen for now keeps its factors, as it would without a save in between.
-    const names = new Set(this.waiting.map(({weight}) => weight));
-    const isNamed = ({name}: Variable) => names.has(name) || names.has(plainName(name));
-    this.bindSaved(unknown.filter(weight => !weight.trainable && isNamed(weight)));
+    const names = new Set(this.waiting.map(({weight}) => plainName(weight)));
+    this.bindSaved(unknown.filter(({name, trainable}) => !trainable && names.has(plainName(name))));
   }
 
   /**

@@ -123,7 +123,9 @@ export function expectLiving(where: string, attached: readonly Attached[]): void
 /** Throws when the optimizer holds a loaded state of which nobody knows yet whose it is. */
 export function expectBound(where: string, {waiting}: ProjectedOptimizer, isGiven: boolean): void {
   if (waiting.length === 0) return;
-  const names = [...waiting.slice(0, 4), ...(waiting.length > 4 ? [`${waiting.length - 4} more`] : [])].join(', ');
+  const names = [...waiting.slice(0, 4), ...(waiting.length > 4 ? [`${waiting.length - 4} more`] : [])].join(
+    ', ',
+  );
   throw new Error(
     isGiven
       ? `${where}: the optimizer was loaded with a state of ${names}, which the model given does not have: give the ` +

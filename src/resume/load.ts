@@ -8,7 +8,7 @@ import {expectOptions} from '../options.js';
 import {type Contents, fromArtifacts, MODEL, OPTIMIZER} from './contents.js';
 import {attachedWeights, digestOf} from './save.js';
 import {expectSameOptions} from './same-options.js';
-import {type CheckpointSource, partsOf} from './source.js';
+import {type CheckpointSource, expectNoAdapter, partsOf} from './source.js';
 
 export interface LoadCheckpointOptions {
   /**
@@ -49,6 +49,7 @@ export async function loadCheckpoint(
   options: LoadCheckpointOptions = {},
 ): Promise<Resumed> {
   expectOptions('loadCheckpoint', options, ['model']);
+  expectNoAdapter('loadCheckpoint', source);
   const {optimizer, model} = partsOf('loadCheckpoint', into, options.model);
   const where = typeof source === 'string' ? source : 'the checkpoint';
   const {contents, specs, data} = fromArtifacts(where, await ioHandler(source, 'load').load!());
@@ -122,11 +123,7 @@ function expectSameWeights(
 }
 
 /** A layer that was frozen and is not any more would go on, and be trained where it was not; or the other way round. */
-function expectSameTrainable(
-  where: string,
-  {weights}: Contents,
-  named: ReadonlyMap<string, Variable>,
-): void {
+function expectSameTrainable(where: string, {weights}: Contents, named: ReadonlyMap<string, Variable>): void {
   for (const {path, trainable} of weights) {
     const now = named.get(path)!.trainable;
     if (trainable === undefined || trainable === now) continue;

@@ -16,7 +16,7 @@ import {
   type StillWeight,
   toArtifacts,
 } from './contents.js';
-import {type CheckpointSource, partsOf} from './source.js';
+import {type CheckpointSource, expectNoAdapter, partsOf} from './source.js';
 
 export interface SaveCheckpointOptions {
   /**
@@ -52,6 +52,7 @@ export async function saveCheckpoint(
 ): Promise<io.SaveResult> {
   expectOptions('saveCheckpoint', options, ['model', 'data']);
   const {data = null} = options;
+  expectNoAdapter('saveCheckpoint', destination);
   const {optimizer, model} = partsOf('saveCheckpoint', source, options.model);
   const handler = ioHandler(destination, 'save');
   expectJson('saveCheckpoint: data', data);
@@ -116,7 +117,8 @@ export function attachedWeights(optimizer: ProjectedOptimizer): Map<string, Vari
 
 function expectNoneGone(named: ReadonlyMap<string, Variable>): void {
   for (const [path, variable] of named) {
-    if (isGone(variable)) throw new Error(`saveCheckpoint: the model's ${path} was disposed: save before that`);
+    if (isGone(variable))
+      throw new Error(`saveCheckpoint: the model's ${path} was disposed: save before that`);
   }
 }
 

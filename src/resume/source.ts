@@ -23,3 +23,12 @@ export function partsOf(
   expectOptimizer(where, optimizer);
   return {optimizer, model: given ?? (isModel ? source : undefined)};
 }
+
+/** A checkpoint is a folder, or an entry of a browser's store; `.safetensors` is for adapters. */
+export function expectNoAdapter(where: string, address: unknown): void {
+  if (typeof address !== 'string' || !/\.safetensors$/.test(address)) return;
+  throw new Error(
+    `${where}: ${address} is an address for an adapter (saveAdapter, loadAdapter), which holds no moments and no ` +
+      'counters. A checkpoint is a folder: give an address without the ending',
+  );
+}
