@@ -374,7 +374,8 @@ export class ProjectedOptimizer extends Optimizer {
    */
   bind(of: Explainable): void {
     this.expectAlive();
-    this.roster.bind(weightsOf(of));
+    const trainable = 'trainableWeights' in of ? weightsOf({weights: of.trainableWeights as never}) : null;
+    this.roster.bind(weightsOf(of), trainable && new Set(trainable));
   }
 
   /** Names of the weights whose state was taken over and that were not seen since: see `bind`. */

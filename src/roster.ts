@@ -56,15 +56,20 @@ export class Roster {
     return this.places.filter((entry): entry is SavedWeight => !isAttachment(entry) && !entry.gone);
   }
 
-  /** Binds saved states that wait to those of these weights that they are of, as a step would. All or nothing. */
-  bind(weights: readonly Variable[]): void {
+  /**
+   * Binds saved states that wait to those of these weights that they are of, as a step would. All or nothing.
+   *
+   * @param chosen Those of them that are trained, where their own `trainable` does not tell.
+   */
+  bind(weights: readonly Variable[], chosen: ReadonlySet<Variable> | null): void {
+    const isTrained = (weight: Variable) => weight.trainable && (chosen?.has(weight) ?? true);
     const unknown = weights.filter(
       weight => !isGone(weight) && !this.byWeight.has(weight) && this.plan.trains(weight),
     );
-    this.bindSaved(unknown.filter(({trainable}) => trainable));
+    this.bindSaved(unknown.filter(isTrained));
     // One that is frozen for now keeps its factors, as it would without a save in between.
     const names = new Set(this.waiting.map(({weight}) => plainName(weight)));
-    this.bindSaved(unknown.filter(({name, trainable}) => !trainable && names.has(plainName(name))));
+    this.bindSaved(unknown.filter(weight => !isTrained(weight) && names.has(plainName(weight.name))));
   }
 
   /**

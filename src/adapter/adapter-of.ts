@@ -7,7 +7,7 @@ import {generatedBy} from '../version.js';
 import {isGone, mapValues, type Named} from '../tensors.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectOptimizer} from './expect-optimizer.js';
-import {namedWeights, type WeightsOf} from './paths.js';
+import {isModel, namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
 
 export interface AdapterOfOptions {
@@ -44,7 +44,7 @@ export async function adapterOf(
   expectOptions('adapterOf', options, ['metadata']);
   const metadata = readMetadata(options.metadata ?? {});
   expectOptimizer('adapterOf', optimizer);
-  if (model) optimizer.bind([...namedWeights(model).values()]);
+  if (model) bindTo(optimizer, model);
   const {attached} = optimizer;
   expectLiving('adapterOf', attached);
   expectBound('adapterOf', optimizer, model !== undefined);
@@ -118,6 +118,11 @@ export function expectLiving(where: string, attached: readonly Attached[]): void
     `${where}: ${gone.join(', ')}, which the optimizer trains, ${gone.length > 1 ? 'were' : 'was'} disposed, with ` +
       'what it had learned. Do this before the model is disposed; where it was meant, the next step lets go of it',
   );
+}
+
+/** Binds a loaded state to the weights of a model. */
+export function bindTo(optimizer: ProjectedOptimizer, model: WeightsOf): void {
+  optimizer.bind(isModel(model) ? model : [...namedWeights(model).values()]);
 }
 
 /** Throws when the optimizer holds a loaded state of which nobody knows yet whose it is. */

@@ -18,6 +18,7 @@ export interface StillWeight {
   readonly path: string;
   readonly shape: readonly number[];
   readonly digest: string;
+  readonly trainable?: boolean;
 }
 
 /** What a checkpoint tells besides its tensors. */

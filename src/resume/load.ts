@@ -2,8 +2,9 @@ import type {NamedTensorMap, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, io} from '@tensorflow/tfjs-core';
 import {placesOf} from '../adapter/bind.js';
 import {ioHandler} from '../adapter/io.js';
-import {namedWeights, type WeightsOf} from '../adapter/paths.js';
+import {namedWeights, trainableOf, type WeightsOf} from '../adapter/paths.js';
 import {unpack} from '../checkpoint.js';
+import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
 import {type Contents, fromArtifacts, MODEL, OPTIMIZER} from './contents.js';
 import {attachedWeights, digestOf} from './save.js';
@@ -56,7 +57,7 @@ export async function loadCheckpoint(
   expectSameOptions(contents.config, String(optimizer.getConfig()['name']));
   const known = model ? namedWeights(model) : attachedWeights(optimizer);
   const named = expectSameWeights(where, contents, known, model !== undefined);
-  expectSameTrainable(where, contents, named);
+  expectSameTrainable(where, contents, named, trainableOf(model ?? [...known.values()]), optimizer);
   await expectStill(contents, named);
   const tensors = io.decodeWeights(data, specs);
   try {
@@ -122,11 +123,21 @@ function expectSameWeights(
   return found;
 }
 
-/** A layer that was frozen and is not any more would go on, and be trained where it was not; or the other way round. */
-function expectSameTrainable(where: string, {weights}: Contents, named: ReadonlyMap<string, Variable>): void {
-  for (const {path, trainable} of weights) {
-    const now = named.get(path)!.trainable;
+/** A layer that was frozen and is not any more would be trained from now on; or the other way round. */
+function expectSameTrainable(
+  where: string,
+  {weights, still}: Contents,
+  named: ReadonlyMap<string, Variable>,
+  chosen: ReadonlySet<Variable>,
+  optimizer: ProjectedOptimizer,
+): void {
+  const frozen = still.filter(({trainable}) => trainable === false);
+  for (const {path, trainable} of [...weights, ...frozen]) {
+    const variable = named.get(path)!;
+    const now = chosen.has(variable);
     if (trainable === undefined || trainable === now) continue;
+    // What the rules freeze does not move in either case.
+    if (now && optimizer.explain([variable], null)[0]!.treatment === 'freeze') continue;
     const [was, is] = trainable ? ['trainable', 'frozen'] : ['frozen', 'trainable'];
     throw new Error(
       `${where}: ${path} was ${was} when this checkpoint was made, and is ${is} now: set trainable = ${trainable} on ` +

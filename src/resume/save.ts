@@ -1,9 +1,9 @@
 import type {Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, io, keep} from '@tensorflow/tfjs-core';
-import {expectBound, expectLiving} from '../adapter/adapter-of.js';
+import {bindTo, expectBound, expectLiving} from '../adapter/adapter-of.js';
 import {digest} from '../adapter/digest.js';
 import {ioHandler} from '../adapter/io.js';
-import {namedWeights, type WeightsOf} from '../adapter/paths.js';
+import {namedWeights, trainableOf, type WeightsOf} from '../adapter/paths.js';
 import {Header, type NamedTensors, pack} from '../checkpoint.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
@@ -67,7 +67,7 @@ export async function saveCheckpoint(
     expectLiving('saveCheckpoint', optimizer.attached);
     const named = model ? namedWeights(model) : attachedWeights(optimizer);
     expectNoneGone(named);
-    if (model) optimizer.bind([...named.values()]);
+    if (model) bindTo(optimizer, model);
     expectBound('saveCheckpoint', optimizer, model !== undefined);
     const checkpoint = optimizer.checkpoint();
     const list: NamedTensors = pack(checkpoint, header).map(({name, tensor}) => ({
@@ -77,13 +77,15 @@ export async function saveCheckpoint(
     const config = String(optimizer.getConfig()['name']);
     const trained = new Map(checkpoint.weights.map(({weight, gone}, i) => [gone ? '' : weight, i]));
     expectAllOf(optimizer, [...named.values()]);
+    const chosen = trainableOf(model ?? [...named.values()]);
     const weights: SavedModelWeight[] = [];
     const still: Promise<StillWeight>[] = [];
     for (const [path, variable] of named) {
       const index = trained.get(variable.name) ?? null;
-      const {shape, trainable} = variable;
-      if (index === null && trainable) {
-        still.push(digestOf(variable, handleOf).then(known => ({path, shape, digest: known})));
+      const {shape} = variable;
+      const trainable = chosen.has(variable);
+      if (index === null && variable.trainable) {
+        still.push(digestOf(variable, handleOf).then(known => ({path, shape, digest: known, trainable})));
       } else {
         weights.push({path, shape, trained: index, trainable});
         list.push({name: MODEL + path, tensor: handleOf(variable)});

@@ -197,10 +197,23 @@ describe('loadCheckpoint', () => {
     expect(weights(next)).toEqual(weights(first));
   });
 
-  test('a layer that was frozen must be frozen, and one that was not must not', async () => {
-    const first = compiled();
-    first.layers[0]!.trainable = false;
+  test.each([
+    ['before it was compiled', true],
+    ['afterwards', false],
+  ])('a layer that was frozen %s must be frozen, and one that was not must not', async (_, isBefore) => {
+    const frozen = () => {
+      const model = compiled();
+      model.layers[0]!.trainable = false;
+      // Compiling again makes the variables trainable; the layer is not.
+      if (isBefore) model.compile({optimizer: ADAM(), loss: 'meanSquaredError'});
+      return model;
+    };
+    const first = frozen();
+    const start = weights(first);
     await fit(first);
+    expect(weights(first).map((values, i) => String(values) === String(start[i]))).toEqual(
+      first.weights.map(({name}) => !/two.kernel/.test(name)),
+    );
     await saveCheckpoint(first, folder);
     const next = compiled();
     const before = weights(next);
@@ -208,12 +221,27 @@ describe('loadCheckpoint', () => {
       /one\/kernel was frozen when this .* is trainable now: set trainable = false on its layer before/,
     );
     expect(weights(next)).toEqual(before);
-    next.layers[0]!.trainable = false;
-    await loadCheckpoint(next, folder);
+    const again = frozen();
+    await loadCheckpoint(again, folder);
+    await Promise.all([await fit(again), await fit(first)]);
+    expect(weights(again)).toEqual(weights(first));
     const all = compiled();
     await fit(all);
     await saveCheckpoint(all, folder);
-    await expect(loadCheckpoint(next, folder)).rejects.toThrow(/was trainable when .* is frozen now/);
+    await expect(loadCheckpoint(frozen(), folder)).rejects.toThrow(/was trainable when .* is frozen now/);
+  });
+
+  test('a frozen layer that no rule trains may be trainable', async () => {
+    const make = () => compiled(loraAdam(0.02, {rank: 2, targets: /two/}));
+    const first = make();
+    first.layers[0]!.trainable = false;
+    await fit(first);
+    await saveCheckpoint(first, folder);
+    const next = make();
+    await loadCheckpoint(next, folder);
+    await Promise.all([await fit(next), await fit(first)]);
+    first.layers[0]!.trainable = true; // tfjs lists frozen weights last
+    expect(weights(next)).toEqual(weights(first));
   });
 
   test('the learning rate of the checkpoint wins; one set afterwards counts', async () => {
