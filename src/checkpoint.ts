@@ -51,13 +51,10 @@ export class Header {
   }
 
   write(steps: number, layout: unknown): [iter: Tensor, layout: Tensor] {
-    // JSON escaped to ASCII, a character an int32: every backend and file format carries it.
-    const text = JSON.stringify(layout).replace(
-      /[\u007f-\uffff]/g,
-      c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
-    );
+    const text = asciiOf(layout);
     // Another save may still be reading the ones there are.
-    if (this.iter && this.layout && this.written === `${steps} ${text}`) return [this.iter, this.layout];
+    const written = this.find(steps, layout);
+    if (written) return written;
     this.dispose();
     this.written = `${steps} ${text}`;
     this.iter = keep(scalar(steps, 'int32'));
@@ -70,6 +67,12 @@ export class Header {
     return [this.iter, this.layout];
   }
 
+  /** The tensors, where they hold these; else null. */
+  find(steps: number, layout: unknown): [iter: Tensor, layout: Tensor] | null {
+    const isSame = this.iter && this.layout && this.written === `${steps} ${asciiOf(layout)}`;
+    return isSame ? [this.iter!, this.layout!] : null;
+  }
+
   get bytes(): number {
     return 4 * ((this.iter?.size ?? 0) + (this.layout?.size ?? 0));
   }
@@ -80,17 +83,39 @@ export class Header {
   }
 }
 
+/** JSON escaped to ASCII, a character an int32: every backend and file format carries it. */
+const asciiOf = (layout: unknown): string =>
+  JSON.stringify(layout).replace(
+    /[\u007f-\uffff]/g,
+    c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+
 const PREFIX = 'tfjs-lora';
 
 /** Live tensors under names of their own, `iter` first as tfjs does it. */
-export function pack({steps, pending, skips, weights, inners}: Checkpoint, header: Header): NamedTensors {
-  const [iter, layout] = header.write(steps, {
+export function pack(checkpoint: Checkpoint, header: Header): NamedTensors {
+  return listed(checkpoint, header.write(checkpoint.steps, layoutOf(checkpoint)));
+}
+
+/** Whether these are the very tensors that `pack` gave, and what they hold is still so. */
+export function isPacked(list: NamedTensors, checkpoint: Checkpoint, header: Header): boolean {
+  const written = header.find(checkpoint.steps, layoutOf(checkpoint));
+  if (!written) return false;
+  const now = new Map(listed(checkpoint, written).map(({name, tensor}) => [name, tensor]));
+  return now.size === list.length && list.every(({name, tensor}) => now.get(name) === tensor);
+}
+
+function layoutOf({pending, skips, weights, inners}: Checkpoint): object {
+  return {
     version: 1,
     pending,
     skips,
     weights: weights.map(({tensors: _, ...saved}) => saved),
     inners: inners.map(inner => (inner ? {iterations: inner.iterations} : null)),
-  });
+  };
+}
+
+function listed({weights, inners}: Checkpoint, [iter, layout]: readonly [Tensor, Tensor]): NamedTensors {
   const list: NamedTensors = [
     {name: 'iter', tensor: iter},
     {name: `${PREFIX}/layout`, tensor: layout},

@@ -13,7 +13,15 @@ import {
 import {type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
 import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/tape.js';
-import {type Checkpoint, expectSound, Header, type NamedTensors, pack, unpack} from './checkpoint.js';
+import {
+  type Checkpoint,
+  expectSound,
+  Header,
+  isPacked,
+  type NamedTensors,
+  pack,
+  unpack,
+} from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';
@@ -26,7 +34,7 @@ import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
 import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
 import {Telemetry, type TelemetryRow} from './telemetry.js';
-import {clones, isEmpty, mapValues, type Named} from './tensors.js';
+import {clones, isEmpty, isGone, mapValues, type Named} from './tensors.js';
 
 /** A weight that is trained, and what moves it. */
 export interface Attached {
@@ -354,6 +362,27 @@ export class ProjectedOptimizer extends Optimizer {
     }));
   }
 
+  /**
+   * Binds what `setWeights` took over to the weights it is of, which would else happen at the next step: `attached`,
+   * `factors`, `base` and `explain` know it from now on. Weights without such a state are left alone.
+   *
+   *     const model = await tf.loadLayersModel(url); // was saved with includeOptimizer
+   *     model.optimizer.bind(model);
+   *
+   * @param of A model, or variables.
+   * @throws When a state does not fit the weight of its name; nothing has changed then.
+   */
+  bind(of: Explainable): void {
+    this.expectAlive();
+    const trainable = 'trainableWeights' in of ? weightsOf({weights: of.trainableWeights as never}) : null;
+    this.roster.bind(weightsOf(of), trainable && new Set(trainable));
+  }
+
+  /** Names of the weights whose state was taken over and that were not seen since: see `bind`. */
+  get waiting(): readonly string[] {
+    return this.roster.waiting.map(({weight}) => weight);
+  }
+
   /** The factors of a weight by name (`a`, `b`, …): live, so copy what you keep. */
   factors(weight: Variable | string): Readonly<Record<string, Variable>> {
     return this.attachmentOf(weight).factors;
@@ -414,14 +443,26 @@ export class ProjectedOptimizer extends Optimizer {
 
   /**
    * Takes over what `getWeights` gave, of this or another optimizer with the same options. The weights of the model
-   * are bound to it at the next step: by name, or by order when the model names all its weights otherwise.
+   * are bound to it by `bind` or at the next step: by name, or by order when the model names all its weights otherwise.
+   *
+   * The tensors stay the caller's, and what is no such state changes nothing. Those that this optimizer handed out
+   * itself are its own: they end when it takes over another state.
    */
   override async setWeights(weights: NamedTensors): Promise<void> {
     this.expectAlive();
+    if (isPacked(weights, this.checkpoint(), this.header)) return;
+    const ended = weights.find(({tensor}) => tensor.isDisposed || isGone(tensor));
+    if (ended) {
+      throw new Error(
+        `setWeights: ${ended.name} was disposed. getWeights hands out live tensors, which end with the state they are ` +
+          'of: clone what is to outlive it',
+      );
+    }
     // Handles of our own: the tensors may be this optimizer's, and are disposed below then.
     const own = weights.map(({name, tensor}) => ({name, tensor: tensor.clone()}));
     try {
       const checkpoint = await unpack(own);
+      expectSound(checkpoint);
       this.inners.expect(checkpoint.inners);
       this.takeOver(checkpoint);
     } finally {

@@ -51,6 +51,27 @@ export class Roster {
     });
   }
 
+  /** Saved states that no weight was found for so far. */
+  get waiting(): readonly SavedWeight[] {
+    return this.places.filter((entry): entry is SavedWeight => !isAttachment(entry) && !entry.gone);
+  }
+
+  /**
+   * Binds saved states that wait to those of these weights that they are of, as a step would. All or nothing.
+   *
+   * @param chosen Those of them that are trained, where their own `trainable` does not tell.
+   */
+  bind(weights: readonly Variable[], chosen: ReadonlySet<Variable> | null): void {
+    const isTrained = (weight: Variable) => weight.trainable && (chosen?.has(weight) ?? true);
+    const unknown = weights.filter(
+      weight => !isGone(weight) && !this.byWeight.has(weight) && this.plan.trains(weight),
+    );
+    this.bindSaved(unknown.filter(isTrained));
+    // One that is frozen for now keeps its factors, as it would without a save in between.
+    const names = new Set(this.waiting.map(({weight}) => plainName(weight)));
+    this.bindSaved(unknown.filter(weight => !isTrained(weight) && names.has(plainName(weight.name))));
+  }
+
   /**
    * Gives an attachment its place, and its factors their positions in the inner optimizer. One that was enlisted
    * without factors, because it was to see gradients first, comes to the end.
@@ -121,14 +142,30 @@ export class Roster {
   }
 
   private bindSaved(weights: readonly Variable[]): void {
-    const waiting = this.places.filter((entry): entry is SavedWeight => !isAttachment(entry) && !entry.gone);
+    const {waiting} = this;
     if (waiting.length === 0 || weights.length === 0) return;
     const matches = matchSaved(weights, waiting, this.byWeight.size === 0);
     this.warnOfLeftovers(weights, waiting, matches);
-    weights.forEach((weight, i) => {
-      const saved = matches[i];
-      if (saved) this.bind(weight, saved);
-    });
+    const found: {attachment: Attachment; saved: SavedWeight}[] = [];
+    try {
+      weights.forEach((weight, i) => {
+        const saved = matches[i];
+        if (saved) found.push({attachment: this.restored(weight, saved), saved});
+      });
+    } catch (error) {
+      for (const {attachment} of found) attachment.store.dispose();
+      throw error;
+    }
+    while (found.length > 0) {
+      const {attachment, saved} = found.shift()!;
+      try {
+        this.place(attachment, this.places.indexOf(saved), saved.factors);
+      } catch (error) {
+        for (const other of found) other.attachment.store.dispose();
+        throw error;
+      }
+      dispose({...saved.tensors});
+    }
   }
 
   /**
@@ -146,12 +183,6 @@ export class Roster {
       }
       this.restored(weight, entry).store.dispose();
     }
-  }
-
-  private bind(weight: Variable, saved: SavedWeight): void {
-    const attachment = this.restored(weight, saved);
-    this.place(attachment, this.places.indexOf(saved), saved.factors);
-    dispose({...saved.tensors});
   }
 
   /** The attachment that was saved, with no place yet. */

@@ -1,12 +1,13 @@
-import type {Tensor, Variable} from '@tensorflow/tfjs-core';
+import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, keep} from '@tensorflow/tfjs-core';
 import {describe} from '../attachment.js';
 import {expectOptions} from '../options.js';
 import type {Attached, ProjectedOptimizer} from '../optimizer.js';
 import {generatedBy} from '../version.js';
-import {mapValues, type Named} from '../tensors.js';
+import {isGone, mapValues, type Named} from '../tensors.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
-import {namedWeights, type WeightsOf} from './paths.js';
+import {expectOptimizer} from './expect-optimizer.js';
+import {isModel, namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
 
 export interface AdapterOfOptions {
@@ -24,20 +25,29 @@ export interface AdapterOfOptions {
  * What moves without a gradient is not trained by the optimizer and not part of it: the moving mean and variance of
  * batch normalisation. Where these have moved, save them with the model (or freeze them, as one does when adapting).
  *
+ * A run that was loaded can be made an adapter of at once, when the model is given: `optimizer.bind(model)` finds the
+ * weights that its state is of.
+ *
+ * @param optimizer One of ours; `model.optimizer` of a compiled model will do.
  * @param model What the weights are called by: a model, variables, or variables by path. Default: the variables'
  *     own names, which suit models without nested models.
  * @returns Host data, weights in the model's order; nothing to dispose.
- * @throws Error when nothing was trained yet, when a trained weight is not in the model, and when weights were
- *     refreshed: their factors hold only what they learned since.
+ * @throws Error when nothing was trained yet, when a trained weight is not in the model or was disposed, when a state
+ *     was loaded and the model is not given, and when weights were refreshed: their factors hold only what they learned
+ *     since.
  */
 export async function adapterOf(
-  optimizer: ProjectedOptimizer,
+  optimizer: Optimizer,
   model?: WeightsOf,
   options: AdapterOfOptions = {},
 ): Promise<Adapter> {
   expectOptions('adapterOf', options, ['metadata']);
   const metadata = readMetadata(options.metadata ?? {});
+  expectOptimizer('adapterOf', optimizer);
+  if (model) bindTo(optimizer, model);
   const {attached} = optimizer;
+  expectLiving('adapterOf', attached);
+  expectBound('adapterOf', optimizer, model !== undefined);
   expectTrained(attached);
   const named = [...namedWeights(model ?? attached.map(({weight}) => weight))];
   const pathOf = new Map(named.map(([path, variable]) => [variable, path]));
@@ -99,6 +109,36 @@ async function basePrint(
   } finally {
     base.dispose();
   }
+}
+
+/** Throws when a weight that is trained was disposed: its numbers are gone. */
+export function expectLiving(where: string, attached: readonly Attached[]): void {
+  const gone = attached.filter(({weight}) => isGone(weight)).map(({weight}) => describe(weight));
+  if (gone.length === 0) return;
+  throw new Error(
+    `${where}: ${gone.join(', ')}, which the optimizer trains, ${gone.length > 1 ? 'were' : 'was'} disposed, with ` +
+      'what it had learned. Do this before the model is disposed; where it was meant, the next step lets go of it',
+  );
+}
+
+/** Binds a loaded state to the weights of a model. */
+export function bindTo(optimizer: ProjectedOptimizer, model: WeightsOf): void {
+  optimizer.bind(isModel(model) ? model : [...namedWeights(model).values()]);
+}
+
+/** Throws when the optimizer holds a loaded state of which nobody knows yet whose it is. */
+export function expectBound(where: string, {waiting}: ProjectedOptimizer, isGiven: boolean): void {
+  if (waiting.length === 0) return;
+  const names = [...waiting.slice(0, 4), ...(waiting.length > 4 ? [`${waiting.length - 4} more`] : [])].join(
+    ', ',
+  );
+  throw new Error(
+    isGiven
+      ? `${where}: the optimizer was loaded with a state of ${names}, which the model given does not have: give the ` +
+          'model it was saved with'
+      : `${where}: the optimizer was loaded with a state of ${names}, and has not seen these weights yet: give the ` +
+          'model',
+  );
 }
 
 function expectTrained(attached: readonly Attached[]): void {

@@ -34,12 +34,7 @@ export function bind(model: WeightsOf, adapter: Adapter): Bound[] {
   const twice = paths.find((path, i) => paths.indexOf(path) < i);
   if (twice !== undefined) throw new Error(`the adapter has two weights for ${twice}`);
 
-  const byPath = paths.map(path => find(weights, path));
-  const places =
-    byPlace(weights, adapter) ??
-    inGroups(weights, adapter.weights, byPath, withoutNumbers) ??
-    (byPath.some(path => path) ? null : inGroups(weights, adapter.weights, byPath, lastName)) ??
-    byPath;
+  const places = byPlace(weights, adapter) ?? placesOf(weights, adapter.weights);
   const misfits = adapter.weights.flatMap((entry, i) => misfit(entry, places[i], weights));
   if (misfits.length > 0) throw new Error(inWords(misfits));
   const bound = adapter.weights.map((entry, i) => ({
@@ -57,6 +52,17 @@ export function bind(model: WeightsOf, adapter: Adapter): Bound[] {
 }
 
 type Weights = ReadonlyMap<string, Variable>;
+type Placed = Pick<AdapterWeight, 'path' | 'shape'>;
+
+/** What the model calls each of these weights, by the rules of `bind`; undefined where it seems to have none. */
+export function placesOf(weights: Weights, entries: readonly Placed[]): readonly (string | undefined)[] {
+  const byPath = entries.map(({path}) => find(weights, path));
+  return (
+    inGroups(weights, entries, byPath, withoutNumbers) ??
+    (byPath.some(path => path) ? null : inGroups(weights, entries, byPath, lastName)) ??
+    byPath
+  );
+}
 
 /**
  * Where the weights stood in the model of the adapter, if this one is the same but for tfjs's numbers: as many weights,
@@ -86,7 +92,7 @@ function find(weights: Weights, path: string): string | undefined {
  */
 function inGroups(
   weights: Weights,
-  entries: readonly AdapterWeight[],
+  entries: readonly Placed[],
   byPath: readonly (string | undefined)[],
   groupOf: (path: string) => string | null,
 ): (string | undefined)[] | null {

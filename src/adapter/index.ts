@@ -28,10 +28,13 @@ export {decodeSafetensors, encodeSafetensors, type FloatDtype} from './safetenso
 export {
   type Checkpoints,
   checkpoints,
+  type CheckpointSource,
   type CheckpointsOptions,
+  type FitCallback,
   latestCheckpoint,
   loadCheckpoint,
   type LoadCheckpointOptions,
+  type Progress,
   type Resumed,
   saveCheckpoint,
   type SaveCheckpointOptions,

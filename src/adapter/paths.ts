@@ -50,6 +50,13 @@ export function namedWeights(of: WeightsOf): Map<string, Variable> {
   return named;
 }
 
-function isModel(of: WeightsOf): of is LayerLike {
+/** The weights that are to be trained: `layer.trainable` says so for those of a model, whatever its variables say. */
+export function trainableOf(of: WeightsOf): Set<Variable> {
+  if (!isModel(of)) return new Set(Object.values(of).filter(({trainable}) => trainable));
+  const weights = (of as {trainableWeights?: LayerLike['weights']}).trainableWeights ?? of.weights;
+  return new Set(weights.map(weight => weight.read() as Variable).filter(({trainable}) => trainable));
+}
+
+export function isModel(of: WeightsOf): of is LayerLike {
   return 'weights' in of && Array.isArray(of.weights) && typeof (of as LayerLike).name === 'string';
 }

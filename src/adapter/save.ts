@@ -1,6 +1,5 @@
-import {io} from '@tensorflow/tfjs-core';
+import {io, type Optimizer} from '@tensorflow/tfjs-core';
 import {expectOptions} from '../options.js';
-import type {ProjectedOptimizer} from '../optimizer.js';
 import type {Adapter} from './adapter.js';
 import {adapterOf} from './adapter-of.js';
 import {fromArtifacts, toArtifacts} from './artifacts.js';
@@ -44,7 +43,7 @@ export interface SaveAdapterOptions {
  *     adapter could not be read again.
  */
 export async function saveAdapter(
-  source: Adapter | ProjectedOptimizer | CompiledModel,
+  source: Adapter | Optimizer | CompiledModel,
   destination: string | io.IOHandler,
   options: SaveAdapterOptions = {},
 ): Promise<io.SaveResult> {
@@ -100,7 +99,7 @@ async function expectNoModel(address: string): Promise<void> {
 }
 
 async function adapterFrom(
-  source: Adapter | ProjectedOptimizer | CompiledModel,
+  source: Adapter | Optimizer | CompiledModel,
   {model, metadata}: SaveAdapterOptions,
 ): Promise<Adapter> {
   if (isOptimizer(source)) return adapterOf(source, model, metadata ? {metadata} : {});
@@ -120,7 +119,7 @@ async function adapterFrom(
   );
 }
 
-const isOptimizer = (source: unknown): source is ProjectedOptimizer =>
+const isOptimizer = (source: unknown): source is Optimizer =>
   isRecord(source) && 'attached' in source && typeof source['explain'] === 'function';
 
 const isAdapter = (source: unknown): source is Adapter =>

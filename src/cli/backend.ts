@@ -92,6 +92,11 @@ export async function start(candidate: Candidate, isAsked: boolean): Promise<Att
     if (!(await tf.setBackend(registered)) || tf.getBackend() !== registered) {
       return {state: 'does not start', why: 'tfjs refuses it'};
     }
+    // Some start and cannot compute: tfjs-node under Node 23.
+    const two = tf.tidy(() => tf.add(tf.tensor1d([1]), 1));
+    const [value] = await two.data();
+    two.dispose();
+    if (value !== 2) return {state: 'does not start', why: `1 + 1 is ${value} there`};
     return {state: 'works', version: String(version(exported) ?? 'unknown')};
   } catch (error) {
     const {message} = error as Error;

@@ -89,6 +89,9 @@ async function check(candidate: Candidate): Promise<Checked> {
   const undo = candidate.name === 'wasm' ? installWasmKernels() : undefined;
   try {
     return {name, attempt, isTaken, milliseconds: await measure()};
+  } catch (error) {
+    const why = (error as Error).message.split('\n')[0]!;
+    return {name, attempt: {state: 'does not start', why}, isTaken: false, milliseconds: null};
   } finally {
     undo?.();
   }
@@ -206,7 +209,9 @@ function advice(backends: readonly Checked[]): Finding[] {
   if (missing('webgpu')) {
     note('a graphics card under Node: npm install webgpu @tensorflow/tfjs-backend-webgpu');
   } else if (!works('webgpu')) {
-    note('webgpu found no graphics adapter; on Linux it needs Vulkan (libvulkan1 and a driver)');
+    const why = backends.find(({name}) => name === 'webgpu')?.attempt;
+    const reason = why && 'why' in why ? why.why : 'it does not start';
+    note(`webgpu: ${reason}; on Linux it needs Vulkan (libvulkan1 and a driver)`);
   }
   return findings;
 }

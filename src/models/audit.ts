@@ -5,6 +5,7 @@ import {
   engine,
   getBackend,
   getKernel,
+  keep,
   ones,
   profile,
   setBackend,
@@ -16,7 +17,7 @@ import {
 import {canTap, denseGradients, tapGradients} from '../capture/tape.js';
 import type {Gradient} from '../capture/gradient.js';
 import type {Explained, Printer} from '../explain.js';
-import {expectOptions} from '../options.js';
+import {expectNumber, expectOptions} from '../options.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {loraAdam} from '../sugar.js';
 
@@ -69,6 +70,8 @@ export interface Audit {
     readonly factors: number;
     /** What one pass takes at its peak besides all that, for the batch size asked: measured with 1 and 2 examples. */
     readonly pass: number;
+    /** What the optimizer's step after it takes at its peak besides: 25 times the factors, see docs/audit.md. */
+    readonly step: number;
   };
   /** What is worth knowing before a long run starts. */
   readonly warnings: readonly string[];
@@ -79,6 +82,9 @@ const WASM_KERNELS =
   /UnsortedSegmentSum|Conv2DBackpropFilter|DepthwiseConv2dNativeBackprop|Einsum|MaxPoolGrad|Conv2DBackpropInput/;
 
 const UNUSED = 'the loss does not depend on it, so it gets no gradient';
+
+/** Temporaries of a step of Adam, in factors: 16 to 25 measured, up to 30 with clipNorm and accumulate. */
+const STEP = 25;
 
 const WASM_LIMIT = 4 * 1024 ** 3;
 
@@ -98,15 +104,42 @@ export async function audit(
 ): Promise<Audit> {
   const options: AuditOptions = typeof given === 'string' ? {backend: given} : given;
   expectOptions('audit', options, ['backend', 'optimizer', 'batchSize', 'openAxis', 'print']);
+  const {batchSize = 32, openAxis = 16} = options;
+  for (const [name, value] of Object.entries({batchSize, openAxis})) {
+    expectNumber(`audit: ${name}`, value, 'a whole number of at least 1', n => Number.isInteger(n) && n >= 1);
+  }
+  expectAuditable(model);
+  if (options.optimizer && typeof options.optimizer.explain !== 'function') {
+    throw new TypeError(
+      'audit: the optimizer must be one of tfjs-lora, e.g. loraAdam(1e-3) or projected(tf.train.adam(1e-3), lora())',
+    );
+  }
   const before = getBackend();
-  if (options.backend !== undefined) await take(options.backend);
   const own = options.optimizer ? null : loraAdam(1e-3, {rank: 8});
   try {
+    if (options.backend !== undefined) await take(options.backend);
     return await auditHere(model, options, options.optimizer ?? own!);
   } finally {
     own?.dispose();
-    if (getBackend() !== before) await setBackend(before);
+    // Also where it has the same name: a backend that did not start leaves none.
+    await setBackend(before);
   }
+}
+
+function expectAuditable(model: unknown): void {
+  const {loss, variables, weights, inputs, apply, executor, applyAll} = (model ?? {}) as Record<
+    string,
+    unknown
+  >;
+  if (typeof loss === 'function' && Array.isArray(variables)) return;
+  if (Array.isArray(weights) && Array.isArray(inputs) && typeof apply === 'function') return;
+  const isGraph = executor !== undefined || typeof applyAll === 'function';
+  throw new TypeError(
+    isGraph
+      ? 'audit: of a GraphModel it takes {loss: () => lossOf(trainable.apply(batch)), variables: ' +
+          'Object.values(trainable.variables)}, where trainable = trainableGraphModel(model)'
+      : 'audit takes a model of tfjs-layers, or {loss: () => a scalar, variables: [tf.Variable, …]}',
+  );
 }
 
 async function auditHere(
@@ -121,6 +154,7 @@ async function auditHere(
   const trained = weights.filter((_, i) => rows[i]!.treatment !== 'freeze');
   const loss = (count: number) => (isLoss ? model.loss : lossOf(model, count, openAxis));
   const undo = holdStill(isLoss ? [] : weights.filter(weight => !weight.trainable));
+  const undoStates = isLoss ? () => {} : holdStates(model);
   try {
     const problems = new Map<Variable, string>();
     forwards(loss(1));
@@ -155,18 +189,20 @@ async function auditHere(
       state: sumOf(row => row.stateBytes),
       factors: sumOf(row => 4 * row.trained),
       pass,
+      step: STEP * sumOf(row => 4 * row.trained),
     };
     const result: Audit = {
       backend: getBackend(),
       weights: audited,
       trains: audited.every(({problem}) => problem === null) && usable.length > 0,
       bytes,
-      warnings: warningsOf(weights, bytes, one.kernels),
+      warnings: [...(usable.length === 0 ? [nothing(rows)] : []), ...warningsOf(weights, bytes, one.kernels)],
     };
     if (print) for (const line of linesOf(result, isLoss ? null : batchSize)) print(line);
     return result;
   } finally {
     undo();
+    undoStates();
   }
 }
 
@@ -190,7 +226,9 @@ function lossOf(model: AuditedModel, batch: number, openAxis: number): () => Sca
     );
     const given = (inputs.length === 1 ? inputs[0]! : inputs) as never;
     const outputs = model.apply(given, {training: true} as never) as Tensor | Tensor[];
-    const all = Array.isArray(outputs) ? outputs : [outputs];
+    // Numbers that are counted, such as argMax, have no gradient.
+    const all = [outputs].flat().filter(({dtype}) => dtype === 'float32');
+    if (all.length === 0) throw new Error('none of its outputs is float32');
     return addN(all.map(output => sum(square(output)) as Scalar));
   };
 }
@@ -202,6 +240,51 @@ function holdStill(variables: readonly Variable[]): () => void {
     variables.forEach((variable, i) => variable.assign(kept[i]!));
     dispose(kept);
   };
+}
+
+/** A layer as far as its states go: those of a stateful RNN move with every pass. */
+interface Stateful {
+  states_?: (Tensor | null)[] | null;
+  keptStates?: Tensor[][];
+  readonly layers?: readonly Stateful[];
+  readonly layer?: Stateful;
+  readonly forwardLayer?: Stateful;
+  readonly backwardLayer?: Stateful;
+}
+
+/** Keeps the states of recurrent layers, and gives back what puts them in place and disposes those that came since. */
+function holdStates(model: unknown): () => void {
+  const found: Stateful[] = [];
+  const walk = (layer: Stateful) => {
+    if (layer.states_ !== undefined) found.push(layer);
+    const {layers = [], layer: inner, forwardLayer, backwardLayer} = layer;
+    for (const each of [...layers, inner, forwardLayer, backwardLayer]) if (each) walk(each);
+  };
+  walk(model as Stateful);
+  const undos = found.map(layer => {
+    // tfjs writes into the list it has.
+    const states = layer.states_?.slice();
+    const before = new Set<unknown>([...(states ?? []), ...(layer.keptStates ?? []).flat()]);
+    const kept = states?.map(state => state && keep(state.clone()));
+    const count = layer.keptStates?.length ?? 0;
+    return () => {
+      const since = [...(layer.states_ ?? []), ...(layer.keptStates ?? []).flat()].filter(
+        state => state && !before.has(state) && !state.isDisposed,
+      ) as Tensor[];
+      dispose(since);
+      layer.keptStates?.splice(count);
+      if (!states) {
+        layer.states_ = null;
+        return;
+      }
+      layer.states_ = states.map((state, i) => {
+        if (state?.isDisposed) return kept![i]!;
+        kept![i]?.dispose();
+        return state;
+      });
+    };
+  });
+  return () => undos.forEach(undo => undo());
 }
 
 function forwards(loss: () => Scalar): void {
@@ -275,13 +358,19 @@ function reason({message}: Error): string {
   return /connected to the loss/.test(message) ? UNUSED : message.split('\n')[0]!;
 }
 
+/** Why nothing would be trained. */
+const nothing = (rows: readonly Explained[]): string => {
+  const [row] = rows;
+  return `nothing would be trained: ${row ? `${row.name} is frozen (${row.why})` : 'there are no weights'}; lower the rank, name targets, or set rest: 'train'`;
+};
+
 function warningsOf(
   weights: readonly Variable[],
   bytes: Audit['bytes'],
   kernels: readonly string[],
 ): string[] {
   const warnings: string[] = [];
-  const total = bytes.model + bytes.state + bytes.pass;
+  const total = bytes.model + bytes.state + Math.max(bytes.pass, bytes.step);
   if (getBackend() === 'wasm' && total > 0.8 * WASM_LIMIT) {
     warnings.push(`about ${megabytes(total)} in all, and wasm has 4 GiB: take a smaller batch`);
   }
@@ -310,10 +399,12 @@ function* linesOf({backend, weights, bytes, warnings}: Audit, batchSize: number 
   const batch = batchSize === null ? 'the batch given' : `a batch of ${batchSize}`;
   const failing = weights.filter(({problem}) => problem !== null).length;
   yield '';
-  yield `on ${backend}: ${failing === 0 ? 'everything that is to be trained can be' : `${failing === 1 ? 'one weight' : `${failing} weights`} cannot be trained`}`;
+  if (weights.every(({treatment}) => treatment === 'freeze')) yield `on ${backend}: nothing is to be trained`;
+  else
+    yield `on ${backend}: ${failing === 0 ? 'everything that is to be trained can be' : `${failing === 1 ? 'one weight' : `${failing} weights`} cannot be trained`}`;
   yield (
     `weights ${megabytes(bytes.model)}, optimizer ${megabytes(bytes.state)}, factors ${megabytes(bytes.factors)}, ` +
-    `a pass about ${megabytes(bytes.pass)} more for ${batch}`
+    `a pass about ${megabytes(bytes.pass)} more for ${batch}, a step up to ${megabytes(bytes.step)}`
   );
   for (const warning of warnings) yield `warning: ${warning}`;
 }

@@ -37,20 +37,45 @@ export function freezeBatchNorm(model: ModelWithLayers): () => void {
   const norms = [...batchNormsIn(model as unknown as FreezableLayer)];
   if (norms.length === 0)
     throw new Error(`freezeBatchNorm: the model ${model?.name} has no BatchNormalization layer`);
-  const undos = norms.map(layer => {
-    const before = Object.getOwnPropertyDescriptor(layer, 'call');
-    const call = layer.call;
-    const frozen: FreezableLayer['call'] = (inputs, kwargs) =>
-      call.call(layer, inputs, {...kwargs, training: false});
-    Object.defineProperty(layer, 'call', {value: frozen, configurable: true, writable: true});
-    return () => {
-      // Someone may have put something around it since.
-      if (layer.call !== frozen) return;
-      if (before) Object.defineProperty(layer, 'call', before);
-      else Reflect.deleteProperty(layer, 'call');
-    };
-  });
-  return () => undos.forEach(undo => undo());
+  norms.forEach(freeze);
+  let isFrozen = true;
+  return () => {
+    if (isFrozen) norms.forEach(thaw);
+    isFrozen = false;
+  };
+}
+
+interface Frozen {
+  /** How many callers want it frozen. */
+  count: number;
+  readonly call: FreezableLayer['call'];
+  readonly before: PropertyDescriptor | undefined;
+}
+
+const frozen = new WeakMap<FreezableLayer, Frozen>();
+
+function freeze(layer: FreezableLayer): void {
+  const there = frozen.get(layer);
+  if (there) {
+    there.count++;
+    return;
+  }
+  const before = Object.getOwnPropertyDescriptor(layer, 'call');
+  const inner = layer.call;
+  const call: FreezableLayer['call'] = (inputs, kwargs) =>
+    inner.call(layer, inputs, {...kwargs, training: false});
+  Object.defineProperty(layer, 'call', {value: call, configurable: true, writable: true});
+  frozen.set(layer, {count: 1, call, before});
+}
+
+function thaw(layer: FreezableLayer): void {
+  const there = frozen.get(layer);
+  if (!there || --there.count > 0) return;
+  frozen.delete(layer);
+  // Someone may have put something around it since.
+  if (layer.call !== there.call) return;
+  if (there.before) Object.defineProperty(layer, 'call', there.before);
+  else Reflect.deleteProperty(layer, 'call');
 }
 
 function batchNormsIn(layer: FreezableLayer, found = new Set<FreezableLayer>()): Set<FreezableLayer> {

@@ -1,5 +1,6 @@
 import type {io, NamedTensorMap, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, engine, io as tfio, Tensor as TensorClass, variable} from '@tensorflow/tfjs-core';
+import {expectOptions} from '../options.js';
 import {describePattern, matcher, type Pattern, type WeightInfo} from '../targets.js';
 import {isGone} from '../tensors.js';
 import {asynchronous, type Blocked, GradientPaths, needed} from './gradient-path.js';
@@ -78,6 +79,7 @@ export function trainableGraphModel<M extends GraphModelLike>(
   model: M,
   options: TrainableGraphModelOptions = {},
 ): TrainableGraphModel<M> {
+  expectOptions('trainableGraphModel', options, ['targets', 'include', 'outputs', 'inputs']);
   const internals = internalsOf(model);
   if (wrapped.has(model))
     throw new Error('this model is trainable already; restore() the first before making a second');

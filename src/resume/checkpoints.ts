@@ -1,35 +1,44 @@
+import type {Optimizer} from '@tensorflow/tfjs-core';
 import {ioHandler} from '../adapter/io.js';
-import type {LayerLike, WeightsOf} from '../adapter/paths.js';
+import type {WeightsOf} from '../adapter/paths.js';
+import type {CompiledModel} from '../adapter/save.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectNumber, expectOptions} from '../options.js';
 import {expectJson, fromArtifacts} from './contents.js';
-import {expectOptimizer} from './expect-optimizer.js';
+import {expectOptimizer} from '../adapter/expect-optimizer.js';
+import {type FitCallback, fitCallback} from './fit-callback.js';
 import {saveCheckpoint} from './save.js';
-import {type Kept, list, nameOf, remove} from './shelf.js';
+import {expectListable, isKept, type Kept, list, nameOf, remove} from './shelf.js';
 
 export interface CheckpointsOptions {
-  /** How often: at every multiple of so many steps, or when so many minutes have passed since the last. */
-  every: {steps: number} | {minutes: number};
+  /**
+   * How often: at every multiple of so many steps, when so many minutes have passed since the last, or, in `model.fit`, at
+   * the end of every so many epochs.
+   */
+  every: {steps: number} | {minutes: number} | {epochs: number};
   /** How many to keep. Default 3. */
   keep?: number;
   /** Where the data stands, asked for at each save: any JSON value. */
-  data?: () => unknown;
+  data?: (at: Progress) => unknown;
+}
+
+/** How far a training is. */
+export interface Progress {
+  /** Steps of the optimizer. */
+  readonly step: number;
+  /** Epochs of `model.fit` that are over: the `initialEpoch` to go on with. 0 without `model.fit`. */
+  readonly epochs: number;
 }
 
 /** A tfjs-layers model that was compiled with a ProjectedOptimizer, or the two. */
-export type Trained =
-  | (LayerLike & {readonly optimizer: unknown})
-  | {readonly optimizer: ProjectedOptimizer; readonly model: WeightsOf};
+export type Trained = CompiledModel | {readonly optimizer: Optimizer; readonly model: WeightsOf};
 
-/** What `checkpoints` gives: callbacks for `model.fit`, and the same to call by hand. */
-export interface Checkpoints {
+/** What `checkpoints` gives: a callback for `model.fit`, alone or in a list, and the same to call by hand. */
+export interface Checkpoints extends FitCallback {
   /** To be called after each batch: saves where it is time. The address, or null where it was not time. */
   step(): Promise<string | null>;
   /** Saves now. The address. */
   save(): Promise<string>;
-  onBatchEnd(batch?: number, logs?: unknown): Promise<void>;
-  /** Saves what was trained since the last save. */
-  onTrainEnd(logs?: unknown): Promise<void>;
 }
 
 /**
@@ -37,7 +46,7 @@ export interface Checkpoints {
  * one is removed when a newer one is complete, never before. Whatever goes wrong while saving rejects the promise, and
  * so `model.fit`.
  *
- *     await model.fit(x, y, {callbacks: checkpoints(model, 'file://runs/a', {every: {steps: 100}, keep: 3})});
+ *     await model.fit(x, y, {callbacks: checkpoints(model, 'file://runs/a', {every: {epochs: 1}, keep: 3})});
  *
  *     const keeper = checkpoints({optimizer, model}, 'indexeddb://a', {every: {minutes: 5}, data: () => ({batch})});
  *     for (batch = 0; …) { optimizer.minimize(loss); await keeper.step(); }
@@ -53,8 +62,9 @@ export function checkpoints(trained: Trained, folder: string, options: Checkpoin
   if (data !== undefined && typeof data !== 'function') {
     throw new TypeError('checkpoints: data must be a function that tells where the data stands');
   }
-  ioHandler(folder, 'save'); // An address that cannot work is found before the training.
+  expectListable('checkpoints', folder, 'save'); // An address that cannot work is found before the training.
 
+  let epochs = 0;
   let savedStep = partsOf(trained).optimizer.iterations;
   let savedAt = Date.now();
   let last: Promise<unknown> = Promise.resolve();
@@ -64,17 +74,18 @@ export function checkpoints(trained: Trained, folder: string, options: Checkpoin
     const number = ((await list(folder)).at(-1)?.number ?? 0) + 1;
     const step = optimizer.iterations;
     const url = nameOf(folder, number, step);
-    const where: unknown = data ? data() : null;
+    const where: unknown = data ? data({step, epochs}) : null;
     expectJson('checkpoints: what data() gives', where);
     await saveCheckpoint(optimizer, url, {model, data: where});
     [savedStep, savedAt] = [step, Date.now()];
-    await removeOld(folder, url, keep);
+    await removeOld(folder, keep);
     return url;
   }
 
   const isDue = () => {
     const {iterations} = partsOf(trained).optimizer;
     if (iterations === savedStep) return false;
+    if ('epochs' in every) return false;
     if ('minutes' in every) return Date.now() - savedAt >= every.minutes * 60_000;
     return (
       iterations < savedStep || Math.floor(iterations / every.steps) > Math.floor(savedStep / every.steps)
@@ -87,24 +98,34 @@ export function checkpoints(trained: Trained, folder: string, options: Checkpoin
     last = now.catch(() => {});
     return now;
   };
-  const keeper: Checkpoints = {
-    step: () => inTurn(async () => (isDue() ? saveNow() : null)),
-    save: () => inTurn(saveNow),
-    onBatchEnd: async () => void (await keeper.step()),
+  const step = () => inTurn(async () => (isDue() ? saveNow() : null));
+  const callback = fitCallback(partsOf(trained).model, {
+    onEpochBegin: async epoch => void (epochs = epoch),
+    onBatchEnd: async () => void (await step()),
+    onEpochEnd: async epoch => {
+      epochs = epoch + 1;
+      if ('epochs' in every && epochs % every.epochs === 0) await inTurn(saveNow);
+    },
+    // What was trained since the last save.
     onTrainEnd: () =>
       inTurn(async () => {
         if (partsOf(trained).optimizer.iterations !== savedStep) await saveNow();
       }),
-  };
-  return keeper;
+  });
+  return Object.assign(callback, {step, save: () => inTurn(saveNow)});
 }
 
 /**
- * The address of the newest checkpoint of a folder that is whole, or null: what `loadCheckpoint` is to go on from. Each is
- * read to the end; one that is damaged is passed over, with a warning that says so.
+ * The address of the newest checkpoint of a folder that is whole, or null where there is none: what `loadCheckpoint` is to
+ * go on from. Each is read to the end; one that is damaged is passed over, with a warning that says so. An address that is
+ * a checkpoint itself is given back.
+ *
+ * @throws Where nobody can look: at an address of a scheme whose contents cannot be listed, or at a file.
  */
 export async function latestCheckpoint(folder: string): Promise<string | null> {
-  for (const {url, isComplete} of (await list(folder)).reverse()) {
+  expectListable('latestCheckpoint', folder, 'load');
+  const all = await list(folder);
+  for (const {url, isComplete} of [...all].reverse()) {
     // A save that was interrupted: nothing is lost but itself.
     if (!isComplete) continue;
     try {
@@ -114,21 +135,17 @@ export async function latestCheckpoint(folder: string): Promise<string | null> {
       console.warn(`tfjs-lora: ${url} is passed over: ${(error as Error).message}`);
     }
   }
-  return null;
+  if (all.length > 0 || !(await isKept(folder))) return null;
+  fromArtifacts(folder, await ioHandler(folder, 'load').load!());
+  return folder;
 }
 
-/** Keeps the newest few, of which `newest` must be one; removes older ones, and what interrupted saves left. */
-async function removeOld(folder: string, newest: string, keep: number): Promise<void> {
+/** Keeps the newest few; removes older ones, and what interrupted saves left. */
+async function removeOld(folder: string, keep: number): Promise<void> {
   const all = await list(folder);
-  if (!all.some(({url}) => url === newest)) {
-    throw new Error(
-      `${newest} was saved, but what is saved in ${folder} cannot be listed, so that old ones would stay for ever: use ` +
-        'file://, indexeddb:// or localstorage://',
-    );
-  }
   const complete = all.filter(({isComplete}) => isComplete);
   const kept = new Set<Kept>(complete.slice(-keep));
-  for (const entry of all) if (!kept.has(entry)) await remove(entry);
+  for (const entry of all) if (!kept.has(entry) && !entry.isForeign) await remove(entry);
 }
 
 function partsOf(trained: Trained): {optimizer: ProjectedOptimizer; model: WeightsOf} {
@@ -136,22 +153,24 @@ function partsOf(trained: Trained): {optimizer: ProjectedOptimizer; model: Weigh
   expectOptimizer('checkpoints', optimizer);
   return {
     optimizer,
-    model: 'model' in trained && !('layers' in trained) ? trained.model : (trained as LayerLike),
+    model: 'model' in trained && !('layers' in trained) ? trained.model : (trained as CompiledModel),
   };
 }
 
 function expectEvery(every: unknown): void {
-  expectOptions('checkpoints: every', (every ?? {}) as object, ['steps', 'minutes']);
-  const {steps, minutes} = (every ?? {}) as {steps?: unknown; minutes?: unknown};
-  if ((steps === undefined) === (minutes === undefined)) {
-    throw new TypeError('checkpoints: every must be {steps: n} or {minutes: n}');
+  expectOptions('checkpoints: every', (every ?? {}) as object, ['steps', 'minutes', 'epochs']);
+  const given = Object.entries((every ?? {}) as object).filter(([, value]) => value !== undefined);
+  if (given.length !== 1) {
+    throw new TypeError('checkpoints: every must be {steps: n}, {minutes: n} or {epochs: n}');
   }
-  if (steps !== undefined) {
+  const [unit, value] = given[0] as [string, unknown];
+  if (unit === 'minutes') expectNumber('checkpoints: every.minutes', value, 'a number above 0', n => n > 0);
+  else {
     expectNumber(
-      'checkpoints: every.steps',
-      steps,
+      `checkpoints: every.${unit}`,
+      value,
       'a whole number of at least 1',
       n => Number.isInteger(n) && n >= 1,
     );
-  } else expectNumber('checkpoints: every.minutes', minutes, 'a number above 0', n => n > 0);
+  }
 }

@@ -9,6 +9,8 @@ export interface SavedModelWeight {
   readonly shape: readonly number[];
   /** Which of the optimizer's weights it is; null for one it does not train. */
   readonly trained: number | null;
+  /** Whether tfjs was to train it: `layer.trainable`. */
+  readonly trainable?: boolean;
 }
 
 /** A weight of the model that nothing moves: only a digest of its numbers is kept. */
@@ -16,6 +18,7 @@ export interface StillWeight {
   readonly path: string;
   readonly shape: readonly number[];
   readonly digest: string;
+  readonly trainable?: boolean;
 }
 
 /** What a checkpoint tells besides its tensors. */
@@ -92,7 +95,7 @@ function digestOf(text: string, specs: readonly io.WeightsManifestEntry[], bytes
 }
 
 /** Throws unless JSON holds a value as it is: it must come back the same. */
-export function expectJson(where: string, value: unknown): void {
+export function expectJson(where: string, value: unknown, around: readonly object[] = []): void {
   const fail = (what: string) => {
     throw new TypeError(
       `${where} is ${what}, which JSON cannot hold: give numbers, strings, booleans, null, lists, plain objects`,
@@ -104,11 +107,14 @@ export function expectJson(where: string, value: unknown): void {
     return;
   }
   if (typeof value !== 'object') return fail(value === undefined ? 'undefined' : `a ${typeof value}`);
+  if (around.includes(value)) fail('the object it is part of');
+  if (around.length === 200) fail('more than 200 levels deep');
+  const inside = [...around, value];
   if (Array.isArray(value)) {
-    value.forEach((item, i) => expectJson(`${where}[${i}]`, item));
+    value.forEach((item, i) => expectJson(`${where}[${i}]`, item, inside));
     return;
   }
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) fail('an object of a class');
-  for (const [key, member] of Object.entries(value)) expectJson(`${where}.${key}`, member);
+  for (const [key, member] of Object.entries(value)) expectJson(`${where}.${key}`, member, inside);
 }

@@ -1,17 +1,21 @@
 import type {NamedTensorMap, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, io} from '@tensorflow/tfjs-core';
+import {placesOf} from '../adapter/bind.js';
 import {ioHandler} from '../adapter/io.js';
-import {namedWeights, type WeightsOf} from '../adapter/paths.js';
+import {namedWeights, trainableOf, type WeightsOf} from '../adapter/paths.js';
 import {unpack} from '../checkpoint.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
 import {type Contents, fromArtifacts, MODEL, OPTIMIZER} from './contents.js';
-import {expectOptimizer} from './expect-optimizer.js';
 import {attachedWeights, digestOf} from './save.js';
 import {expectSameOptions} from './same-options.js';
+import {type CheckpointSource, expectNoAdapter, partsOf} from './source.js';
 
 export interface LoadCheckpointOptions {
-  /** The model, its variables, or variables by path, as for `saveCheckpoint`. Default: the weights the optimizer trains. */
+  /**
+   * The model, its variables, or variables by path, as for `saveCheckpoint`. Default: the model that was given in place of
+   * an optimizer, else the weights the optimizer trains.
+   */
   model?: WeightsOf;
 }
 
@@ -26,26 +30,34 @@ export interface Resumed {
 /**
  * Puts an optimizer and a model back to where `saveCheckpoint` found them: k steps, a save, a load in another process and
  * the other n - k steps give the weights of n steps, bit for bit on the same backend. Build the model and the optimizer
- * as for the first run; a learning rate that was set by hand comes back too.
+ * as for the first run. The learning rates of the checkpoint win over those the new optimizer was given; set another
+ * after loading.
+ *
+ *     await loadCheckpoint(model, 'file://runs/checkpoint'); // a compiled model
+ *     await loadCheckpoint(optimizer, 'file://runs/checkpoint', {model});
+ *
+ * Weights are found by their paths; where tfjs numbered layers otherwise this time, in the model's order.
  *
  * All or nothing: where the checkpoint is damaged, of another model, or of an optimizer with other options, it throws
  * and nothing has changed.
  *
+ * @param into A model of tfjs-layers that was compiled with an optimizer of ours, or such an optimizer.
  * @param source An address of any scheme tfjs knows, or a tf.io.IOHandler.
  */
 export async function loadCheckpoint(
-  optimizer: ProjectedOptimizer,
+  into: CheckpointSource,
   source: string | io.IOHandler,
   options: LoadCheckpointOptions = {},
 ): Promise<Resumed> {
   expectOptions('loadCheckpoint', options, ['model']);
-  expectOptimizer('loadCheckpoint', optimizer);
+  expectNoAdapter('loadCheckpoint', source);
+  const {optimizer, model} = partsOf('loadCheckpoint', into, options.model);
   const where = typeof source === 'string' ? source : 'the checkpoint';
   const {contents, specs, data} = fromArtifacts(where, await ioHandler(source, 'load').load!());
   expectSameOptions(contents.config, String(optimizer.getConfig()['name']));
-  const {model} = options;
-  const named = model ? namedWeights(model) : attachedWeights(optimizer);
-  expectSameWeights(where, contents, named, model !== undefined);
+  const known = model ? namedWeights(model) : attachedWeights(optimizer);
+  const named = expectSameWeights(where, contents, known, model !== undefined);
+  expectSameTrainable(where, contents, named, trainableOf(model ?? [...known.values()]), optimizer);
   await expectStill(contents, named);
   const tensors = io.decodeWeights(data, specs);
   try {
@@ -62,20 +74,25 @@ export async function loadCheckpoint(
     const weights = checkpoint.weights.map((saved, i) => ({...saved, weight: nameOf.get(i) ?? saved.weight}));
     optimizer.resume({...checkpoint, weights}, {name: contents.config}, [...named.values()]);
     for (const {variable, tensor} of moved) variable.assign(tensor as never);
+    optimizer.bind([...named.values()]);
     return {step: checkpoint.steps, data: contents.data};
   } finally {
     dispose(tensors);
   }
 }
 
+/** The model's weights, by what the checkpoint calls them. */
 function expectSameWeights(
   where: string,
   {weights, still, isWhole}: Contents,
   named: ReadonlyMap<string, Variable>,
   isGiven: boolean,
-): void {
-  for (const {path, shape} of [...weights, ...still]) {
-    const variable = named.get(path);
+): Map<string, Variable> {
+  const entries = [...weights, ...still];
+  const places = isGiven ? placesOf(named, entries) : entries.map(({path}) => path);
+  const found = new Map<string, Variable>();
+  entries.forEach(({path, shape}, i) => {
+    const variable = named.get(places[i] ?? path);
     if (!variable) {
       throw new Error(
         isGiven
@@ -85,14 +102,46 @@ function expectSameWeights(
               'model it is, loadCheckpoint(optimizer, source, {model})',
       );
     }
-    if (String(variable.shape) === String(shape)) continue;
-    throw new Error(`${where} holds ${path} as [${shape}], and the model has it as [${variable.shape}]`);
-  }
-  const known = new Set([...weights, ...still].map(({path}) => path));
-  const more = [...named.keys()].filter(path => !known.has(path));
+    if (String(variable.shape) !== String(shape)) {
+      throw new Error(`${where} holds ${path} as [${shape}], and the model has it as [${variable.shape}]`);
+    }
+    found.set(path, variable);
+  });
+  const taken = new Set(found.values());
+  const more = [...named].filter(([, variable]) => !taken.has(variable)).map(([path]) => path);
   if (isGiven && isWhole && more.length > 0) {
     throw new Error(
       `${where} knows no ${more.join(', ')}, which the model given has: it was made of another model`,
+    );
+  }
+  if (taken.size < found.size) {
+    const [first, ...others] = [...found].filter(
+      ([, variable]) => [...found.values()].filter(other => other === variable).length > 1,
+    );
+    throw new Error(`${where}: ${first![0]} and ${others[0]![0]} are both for one weight of the model given`);
+  }
+  return found;
+}
+
+/** A layer that was frozen and is not any more would be trained from now on; or the other way round. */
+function expectSameTrainable(
+  where: string,
+  {weights, still}: Contents,
+  named: ReadonlyMap<string, Variable>,
+  chosen: ReadonlySet<Variable>,
+  optimizer: ProjectedOptimizer,
+): void {
+  const frozen = still.filter(({trainable}) => trainable === false);
+  for (const {path, trainable} of [...weights, ...frozen]) {
+    const variable = named.get(path)!;
+    const now = chosen.has(variable);
+    if (trainable === undefined || trainable === now) continue;
+    // What the rules freeze does not move in either case.
+    if (now && optimizer.explain([variable], null)[0]!.treatment === 'freeze') continue;
+    const [was, is] = trainable ? ['trainable', 'frozen'] : ['frozen', 'trainable'];
+    throw new Error(
+      `${where}: ${path} was ${was} when this checkpoint was made, and is ${is} now: set trainable = ${trainable} on ` +
+        'its layer before loadCheckpoint; afterwards it may change',
     );
   }
 }

@@ -1,12 +1,12 @@
 import type {Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, io, keep} from '@tensorflow/tfjs-core';
+import {bindTo, expectBound, expectLiving} from '../adapter/adapter-of.js';
 import {digest} from '../adapter/digest.js';
 import {ioHandler} from '../adapter/io.js';
-import {namedWeights, type WeightsOf} from '../adapter/paths.js';
+import {namedWeights, trainableOf, type WeightsOf} from '../adapter/paths.js';
 import {Header, type NamedTensors, pack} from '../checkpoint.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
-import {expectOptimizer} from './expect-optimizer.js';
 import {isGone} from '../tensors.js';
 import {
   expectJson,
@@ -16,9 +16,13 @@ import {
   type StillWeight,
   toArtifacts,
 } from './contents.js';
+import {type CheckpointSource, expectNoAdapter, partsOf} from './source.js';
 
 export interface SaveCheckpointOptions {
-  /** The model, its variables, or variables by path. Default: the weights the optimizer trains. */
+  /**
+   * The model, its variables, or variables by path. Default: the model that was given in place of an optimizer, else the
+   * weights the optimizer trains.
+   */
   model?: WeightsOf;
   /** Where the data stands, or whatever else a resumed run must know: any JSON value. Default null. */
   data?: unknown;
@@ -30,21 +34,26 @@ export interface SaveCheckpointOptions {
  * normalisation), bit for bit; and `data`. Of weights that nothing moves only a digest is kept, so that `loadCheckpoint`
  * finds out when they are others.
  *
+ *     await saveCheckpoint(model, 'file://runs/checkpoint', {data: {epoch, batch}}); // a compiled model
  *     await saveCheckpoint(optimizer, 'file://runs/checkpoint', {model, data: {epoch, batch}});
  *
  * Everything is as it is at the call: training may go on before the promise is fulfilled. With `file://` under Node the
  * checkpoint appears whole or not at all, and the one before stays until then.
  *
+ * @param source A model of tfjs-layers that was compiled with an optimizer of ours, or such an optimizer.
  * @param destination An address of any scheme tfjs knows, or a tf.io.IOHandler.
+ * @throws Before anything is written: where a weight that is trained was disposed or is not in the model, and where the
+ *     optimizer was loaded with the state of weights that it has not seen yet and no model is given.
  */
 export async function saveCheckpoint(
-  optimizer: ProjectedOptimizer,
+  source: CheckpointSource,
   destination: string | io.IOHandler,
   options: SaveCheckpointOptions = {},
 ): Promise<io.SaveResult> {
   expectOptions('saveCheckpoint', options, ['model', 'data']);
-  expectOptimizer('saveCheckpoint', optimizer);
-  const {model, data = null} = options;
+  const {data = null} = options;
+  expectNoAdapter('saveCheckpoint', destination);
+  const {optimizer, model} = partsOf('saveCheckpoint', source, options.model);
   const handler = ioHandler(destination, 'save');
   expectJson('saveCheckpoint: data', data);
   // Up to the first await nothing else runs, so all of it is of one moment.
@@ -55,24 +64,30 @@ export async function saveCheckpoint(
     return handles.at(-1)!;
   };
   try {
+    expectLiving('saveCheckpoint', optimizer.attached);
+    const named = model ? namedWeights(model) : attachedWeights(optimizer);
+    expectNoneGone(named);
+    if (model) bindTo(optimizer, model);
+    expectBound('saveCheckpoint', optimizer, model !== undefined);
     const checkpoint = optimizer.checkpoint();
     const list: NamedTensors = pack(checkpoint, header).map(({name, tensor}) => ({
       name: OPTIMIZER + name,
       tensor: handleOf(tensor),
     }));
     const config = String(optimizer.getConfig()['name']);
-    const named = model ? namedWeights(model) : attachedWeights(optimizer);
     const trained = new Map(checkpoint.weights.map(({weight, gone}, i) => [gone ? '' : weight, i]));
     expectAllOf(optimizer, [...named.values()]);
+    const chosen = trainableOf(model ?? [...named.values()]);
     const weights: SavedModelWeight[] = [];
     const still: Promise<StillWeight>[] = [];
     for (const [path, variable] of named) {
       const index = trained.get(variable.name) ?? null;
       const {shape} = variable;
+      const trainable = chosen.has(variable);
       if (index === null && variable.trainable) {
-        still.push(digestOf(variable, handleOf).then(known => ({path, shape, digest: known})));
+        still.push(digestOf(variable, handleOf).then(known => ({path, shape, digest: known, trainable})));
       } else {
-        weights.push({path, shape, trained: index});
+        weights.push({path, shape, trained: index, trainable});
         list.push({name: MODEL + path, tensor: handleOf(variable)});
       }
     }
@@ -100,6 +115,13 @@ export function attachedWeights(optimizer: ProjectedOptimizer): Map<string, Vari
   return new Map(
     optimizer.attached.filter(({weight}) => !isGone(weight)).map(({name, weight}) => [name, weight]),
   );
+}
+
+function expectNoneGone(named: ReadonlyMap<string, Variable>): void {
+  for (const [path, variable] of named) {
+    if (isGone(variable))
+      throw new Error(`saveCheckpoint: the model's ${path} was disposed: save before that`);
+  }
 }
 
 function expectAllOf(optimizer: ProjectedOptimizer, variables: readonly Variable[]): void {

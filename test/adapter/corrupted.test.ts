@@ -7,7 +7,7 @@ import {toArtifacts} from '../../src/adapter/artifacts.js';
 import {decodeAdapter, encodeAdapter} from '../../src/adapter/format.js';
 import {fromKeras, toKeras} from '../../src/adapter/keras.js';
 import {mergeAdapter} from '../../src/adapter/merge.js';
-import {fromPeft, toPeft} from '../../src/adapter/peft.js';
+import {fromPeft, toPeft} from '../../src/adapter/index.js';
 import {decodeSafetensors} from '../../src/adapter/safetensors.js';
 import {readAdapter} from '../../src/adapter/save.js';
 import {

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
-import {afterEach, beforeEach, describe, expect, test} from 'vitest';
+import {afterEach, beforeEach, describe, expect, test, vi} from 'vitest';
 import {loraAdam, normal} from '../../src/index.js';
 import {audit} from '../../src/models/audit.js';
 import {installWasmKernels} from '../../src/wasm/install.js';
@@ -110,5 +110,65 @@ describe('audit', () => {
     };
     await expect(audit(broken, {print: null})).rejects.toThrow(/fails already forwards: no data/);
     await expect(audit(model, {batch: 3} as never)).rejects.toThrow(/batchSize/);
+  });
+
+  test.each([
+    ['lstm', false],
+    ['gru', false],
+    ['lstm', true],
+  ] as const)(
+    'the states of a stateful %s stay as they were (one that has seen nothing: %s)',
+    async (kind, isNew) => {
+      const options = {units: 3, stateful: true, batchInputShape: [2, 4, 3], resetAfter: false, name: kind};
+      const rnn = kind === 'lstm' ? tf.layers.lstm(options) : tf.layers.gru(options);
+      const model = tf.sequential({layers: [rnn, tf.layers.dense({units: 2})]});
+      const states = () =>
+        (rnn as unknown as {states_: tf.Tensor[] | null}).states_?.map(s => Array.from(s.dataSync()));
+      if (!isNew) tf.dispose(model.predict(tf.ones([2, 4, 3])));
+      const before = states();
+      const optimizer = loraAdam(1e-3, {rank: 1});
+      const tensors = tf.memory().numTensors;
+      await audit(model, {optimizer, print: null});
+      expect(tf.memory().numTensors).toBe(tensors);
+      expect(states()).toEqual(before);
+    },
+  );
+
+  test('a backend that does not start: the one in use goes on', async () => {
+    const fail = () => Promise.reject(new Error('nope'));
+    tf.registerBackend('broken', fail as never, 0);
+    vi.spyOn(console, 'warn').mockImplementation(() => {});
+    await expect(audit(convnet(), 'broken')).rejects.toThrow(/'broken' is registered, and does not start/);
+    vi.restoreAllMocks();
+    tf.removeBackend('broken');
+    expect(tf.getBackend()).toBe('cpu');
+    expect(tf.add(1, 2).dataSync()[0]).toBe(3);
+  });
+
+  test('nothing to be trained is said, with the reason', async () => {
+    const lines: string[] = [];
+    const model = tf.sequential({layers: [tf.layers.dense({units: 3, inputShape: [3]})]});
+    const {trains, warnings} = await audit(model, {print: line => lines.push(line)});
+    expect(trains).toBe(false);
+    expect(lines.join('\n')).toMatch(/on cpu: nothing is to be trained/);
+    expect(warnings[0]).toMatch(/kernel is frozen \(too small for the rank to save anything\)/);
+  });
+
+  test('outputs that are counted are left out, and wrong arguments told', async () => {
+    const x = tf.input({shape: [6]});
+    const y = tf.layers.dense({units: 9}).apply(x) as tf.SymbolicTensor;
+    class Best extends tf.layers.Layer {
+      static className = 'Best';
+      override computeOutputShape = () => [null];
+      override call = (inputs: tf.Tensor | tf.Tensor[]) => tf.argMax([inputs].flat()[0]!, 1);
+    }
+    const model = tf.model({inputs: x, outputs: [y, new Best({}).apply(y) as tf.SymbolicTensor]});
+    const optimizer = loraAdam(1e-3, {rank: 2});
+    expect((await audit(model, {optimizer, print: null})).trains).toBe(true);
+    for (const batchSize of [0, -3, 2.5, NaN, '8'])
+      await expect(audit(model, {batchSize} as never)).rejects.toThrow(/batchSize/);
+    await expect(audit(null as never)).rejects.toThrow(/audit takes a model of tfjs-layers, or/);
+    await expect(audit({executor: {}} as never)).rejects.toThrow(/trainableGraphModel/);
+    await expect(audit(model, {optimizer: tf.train.sgd(1)} as never)).rejects.toThrow(/one of tfjs-lora/);
   });
 });

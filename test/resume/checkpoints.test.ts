@@ -154,7 +154,7 @@ describe('checkpoints', () => {
     writeFileSync(join(path, 'run'), 'a file where the folder should be');
     const keeper = checkpoints(model, folder, {every: {steps: 2}});
     await expect(model.fit(x, y, {batchSize: 1, verbose: 0, callbacks: keeper})).rejects.toThrow(
-      /ENOTDIR|EEXIST/,
+      /run is a file: give the folder/,
     );
     rmSync(join(path, 'run'));
     await keeper.step();
@@ -213,16 +213,63 @@ describe('checkpoints', () => {
     expect(await latestCheckpoint(folder)).toBe(null);
   });
 
+  test('latestCheckpoint says where it cannot look, and gives back a checkpoint', async () => {
+    const {optimizer, model, step} = trained();
+    for (const address of ['run', 's3://a/b', '', 'data:x']) {
+      await expect(latestCheckpoint(address)).rejects.toThrow(/cannot load .*Known here: file:\/\//);
+    }
+    for (const address of [undefined, null, 3, {}]) {
+      await expect(latestCheckpoint(address as never)).rejects.toThrow(
+        /latestCheckpoint: give the folder for checkpoints by its address, such as 'file:/,
+      );
+    }
+    writeFileSync(join(path, 'file'), 'x');
+    await expect(latestCheckpoint(`file://${path}/file`)).rejects.toThrow(/file is a file: give the folder/);
+    expect(await latestCheckpoint(`file://${path}/missing`)).toBe(null);
+    expect(await latestCheckpoint(`file://${path}`)).toBe(null);
+    step();
+    const url = await checkpoints({optimizer, model}, folder, {every: {steps: 1}}).save();
+    expect(await latestCheckpoint(url)).toBe(url);
+    expect(await latestCheckpoint(`${folder}/`)).toBe(url);
+    writeFileSync(join(url.slice(7), 'model.json'), '{}');
+    await expect(latestCheckpoint(url)).rejects.toThrow(/is no checkpoint/);
+  });
+
+  test('a file that is called like a checkpoint is passed over, and kept', async () => {
+    const {optimizer, model, step} = trained();
+    mkdirSync(join(path, 'run'));
+    writeFileSync(join(path, 'run/000004-step-1'), 'mine');
+    const keeper = checkpoints({optimizer, model}, folder, {every: {steps: 1}, keep: 1});
+    step();
+    await keeper.save();
+    const url = await keeper.save();
+    expect(names()).toEqual(['000004-step-1', '000006-step-1']);
+    expect(await latestCheckpoint(folder)).toBe(url);
+  });
+
+  test('data that goes round in a circle is refused', async () => {
+    const {optimizer, model, step} = trained();
+    const data: {list: unknown[]} = {list: []};
+    data.list.push({data});
+    step();
+    const keeper = checkpoints({optimizer, model}, folder, {every: {steps: 1}, data: () => data});
+    await expect(keeper.save()).rejects.toThrow(/gives\.list\[0\]\.data is the object it is part of/);
+    const twice = {a: 1};
+    data.list = [twice, twice];
+    await keeper.save();
+  });
+
   test('options are checked when it is made', () => {
     const {optimizer, model} = trained();
     const make =
       (options: object, where: string = folder) =>
       () =>
         checkpoints({optimizer, model}, where, options as never);
-    expect(make({})).toThrow(/every must be \{steps: n\} or \{minutes: n\}/);
+    expect(make({})).toThrow(/every must be \{steps: n\}, \{minutes: n\} or \{epochs: n\}/);
     expect(make({every: {steps: 1, minutes: 1}})).toThrow(/every must be/);
     expect(make({every: {steps: 0}})).toThrow(/every\.steps must be a whole number of at least 1/);
     expect(make({every: {minutes: -1}})).toThrow(/every\.minutes must be a number above 0/);
+    expect(make({every: {epochs: 1.5}})).toThrow(/every\.epochs must be a whole number of at least 1/);
     expect(make({every: {hours: 1}})).toThrow(/unknown option 'hours'/);
     expect(make({every: {steps: 1}, keep: 0})).toThrow(/keep must be/);
     expect(make({every: {steps: 1}, data: {}})).toThrow(/data must be a function/);
@@ -265,16 +312,18 @@ describe('in the local storage of a browser', () => {
     expect(await latestCheckpoint('localstorage://ru')).toBe(null);
   });
 
-  test('a store that cannot be listed is refused', async () => {
-    const {optimizer, model, step} = trained();
+  test('a store that cannot be listed is refused at once', async () => {
+    const {optimizer, model} = trained();
+    const handler = tf.io.withSaveHandler(async () => ({modelArtifactsInfo: null as never}));
     const router = (url: string | string[]) =>
-      (String(url).startsWith('unlisted://')
-        ? tf.io.withSaveHandler(async () => ({modelArtifactsInfo: null as never}))
-        : null) as never;
+      (String(url).startsWith('unlisted://') ? {...handler, load: handler.save} : null) as never;
     tf.io.registerSaveRouter(router);
-    step();
-    await expect(checkpoints({optimizer, model}, 'unlisted://a', {every: {steps: 1}}).save()).rejects.toThrow(
-      /cannot be listed/,
-    );
+    tf.io.registerLoadRouter(router);
+    for (const folder of ['unlisted://a', 'http://x/y']) {
+      expect(() => checkpoints({optimizer, model}, folder, {every: {steps: 1}})).toThrow(/cannot be listed/);
+      await expect(latestCheckpoint(folder)).rejects.toThrow(
+        /latestCheckpoint: what lies in .* cannot be listed/,
+      );
+    }
   });
 });
