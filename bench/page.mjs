@@ -76,7 +76,7 @@ function stepSections({runs}, packing, plot) {
     '## Targets',
     `${runs[0].size.L} relu layers, rank ${runs[0].size.rank}, Adam. Each target was set before it was measured.`,
     table(['ratio', ...heads.flatMap(head => [`target, ${head}`, 'measured'])], rows),
-    'Not compared: PyTorch on the same machine.',
+    'Not compared: PyTorch on the same machine. Not measured: webgpu on a graphics card (none was at hand; [places](places.md) has it in software, for agreement and not for speed).',
     whereTheRestGoes(runs, packing),
     ...runs.flatMap((run, i) => [
       `## ${heads[i]}`,
