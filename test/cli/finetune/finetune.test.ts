@@ -9,6 +9,7 @@ import {mergeAdapter} from '../../../src/adapter/merge.js';
 import {chooseBackend} from '../../../src/cli/backend.js';
 import {loadModel} from '../../../src/cli/files.js';
 import type {ClassScores, NumberScores} from '../../../src/cli/finetune/measure.js';
+import {unfreeze} from '../../../src/cli/finetune/model.js';
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
 import {clouds, csv, dense, grey, init, modelIn, write} from './make.js';
@@ -787,12 +788,22 @@ test('layers that were saved frozen are trained, and that is said', async () => 
   expect(resultOf('thawed').parameters.trained).toBe(2 + 6 + 6 * 2 + 2);
   expect(readFileSync(at('thawed/model/weights.bin'))).not.toEqual(readFileSync(at('frozen/weights.bin')));
   said.length = 0;
-  const base = tf.sequential({name: 'base', layers: [tf.layers.dense({units: 6, inputShape: [2]})]});
-  base.trainable = false;
-  await modelIn(at('based'), [base, tf.layers.dense({units: 2, activation: 'softmax'})]);
+  const inner = tf.layers.dense({units: 6, inputShape: [2], trainable: false, name: 'inner'});
+  await modelIn(at('based'), [
+    tf.sequential({layers: [inner]}),
+    tf.layers.dense({units: 2, activation: 'softmax'}),
+  ]);
   expect(await finetune('based', 'clouds.csv', 'risen', '--rank', '1', '--steps', '3')).toBe(0);
-  expect(said.join('\n')).toMatch(/Unfrozen +base/);
+  expect(said.join('\n')).toMatch(/Unfrozen +inner: saved/);
   expect(resultOf('risen').parameters.trained).toBe(2 + 6 + 6 * 2 + 2);
+  const base = tf.sequential({name: 'base', layers: [tf.layers.dense({units: 6, inputShape: [2]})]});
+  const model = tf.sequential({layers: [base, tf.layers.dense({units: 2})]});
+  base.trainable = false;
+  expect(model.trainableWeights.length).toBe(2);
+  expect(unfreeze(model)).toEqual(['base']);
+  expect(model.trainableWeights.length).toBe(4);
+  expect(unfreeze(model)).toEqual([]);
+  model.dispose();
 });
 
 test('inputs out of all range are told before the training', async () => {
