@@ -276,16 +276,20 @@ async function train({model, base, target}, optimizer, {steps, batch: rows, time
   return {losses, seen, seconds: (performance.now() - start) / 1000};
 }
 
+/** Steps in which the rate rises: half of them, at most 10. */
+const warmup = steps => Math.min(10, Math.floor(steps / 2));
+
 /** How each method moves the weights, and the rates to choose from. */
 const methods = {
   LoRA: {
     rates: [0.005, 0.01, 0.02],
-    optimizer: (rate, {rank, seed, steps}) => loraAdam(cosine(rate, {steps, warmup: 10}), {rank, seed}),
+    optimizer: (rate, {rank, seed, steps}) =>
+      loraAdam(cosine(rate, {steps, warmup: warmup(steps)}), {rank, seed}),
   },
   'all weights': {
     rates: [0.001, 0.003],
     optimizer: (rate, {steps}) =>
-      scheduled(tf.train.adam(rate, 0.9, 0.999, 1e-7), cosine(rate, {steps, warmup: 10})),
+      scheduled(tf.train.adam(rate, 0.9, 0.999, 1e-7), cosine(rate, {steps, warmup: warmup(steps)})),
   },
 };
 

@@ -128,6 +128,14 @@ describe.each(programs)('%s', name => {
   });
 });
 
+test('char-rnn.mjs runs for a few steps, also where each rate is tried for a third of them', async () => {
+  for (const [steps, ...more] of [['1'], ['10', '--compare']] as const) {
+    const out = join(elsewhere, `steps-${steps}`);
+    const {stdout} = await run('char-rnn.mjs', ['--self-made', '--steps', steps, '--out', out, ...more]);
+    expect(stdout).toContain(`in ${out}\n`);
+  }
+}, 180_000);
+
 test('the parametrization of the example takes fewer than 40 lines', () => {
   const text = readExample('own-parametrization.mjs');
   const variant = text.slice(text.indexOf('/**'), text.indexOf('await tf.setBackend'));

@@ -108,7 +108,18 @@ export async function start(candidate: Candidate, isAsked: boolean): Promise<Att
   }
 }
 
-const cpuAdvice = 'the cpu backend is slow; for the wasm backend: npm install @tensorflow/tfjs-backend-wasm';
+const wasm = '@tensorflow/tfjs-backend-wasm';
+
+/** What is said of the cpu backend: where it was asked for, wasm may be installed. */
+async function cpuAdvice(isAsked: boolean): Promise<string> {
+  const isInstalled =
+    isAsked &&
+    (await import(wasm).then(
+      () => true,
+      () => false,
+    ));
+  return `the cpu backend is slow; ${isInstalled ? 'faster: --backend wasm' : `for the wasm backend: npm install ${wasm}`}`;
+}
 
 /** A backend that was chosen. */
 export interface Backend {
@@ -146,7 +157,7 @@ export async function chooseBackend(asked?: string): Promise<Backend> {
       name: candidate.name,
       version: attempt.version,
       note: asked === undefined ? `${candidate.name}: ${reasonFor(passed)}` : `${candidate.name}: as asked`,
-      advice: slow ? cpuAdvice : undefined,
+      advice: slow ? await cpuAdvice(asked !== undefined) : undefined,
     };
   }
   const working: string[] = [];

@@ -9,7 +9,7 @@ import {type Backend, chooseBackend} from './backend.js';
 import {expectWritable, mergedFolder, runFiles, runFolder, saveModel, writeFiles} from './files.js';
 import {keepAdapter} from './finetune/keep.js';
 import {baselineOf, outputsOf, type Scores, scoresOf} from './finetune/measure.js';
-import {readModel} from './finetune/model.js';
+import {expectFinite, readModel} from './finetune/model.js';
 import {optimizerFor} from './finetune/optimizer.js';
 import {type Options, readOptions} from './finetune/options.js';
 import {classesFile, prepare, type Prepared} from './finetune/prepare.js';
@@ -34,7 +34,10 @@ export async function finetune(args: string[]): Promise<number> {
     return 0;
   }
   const backend = await chooseBackend(options.backend);
-  const prepared = await prepare(await readModel(options.model), options);
+  expectOrder(options);
+  const given = await readModel(options.model);
+  await expectFinite(given.model);
+  const prepared = await prepare(given, options);
   const perEpoch = Math.ceil(prepared.train.size / options.batch);
   const steps = options.steps ?? options.epochs * perEpoch;
   const thaw =
@@ -64,6 +67,14 @@ async function expectTrainable(model: tf.LayersModel, optimizer: ProjectedOptimi
   return {parameters: countParameters(model, optimizer), warnings};
 }
 
+/** @throws UsageError where the data lies in the place of the model, and the model in that of the data */
+function expectOrder({model, data}: Options): void {
+  const isModel = (path: string) => basename(path) === 'model.json' || existsSync(join(path, 'model.json'));
+  if (isModel(data) && !isModel(model)) {
+    throw new UsageError(`the model comes first, then the data: tfjs-lora finetune ${data} ${model}`);
+  }
+}
+
 function hasBatchNorm(model: tf.LayersModel): boolean {
   return model.weights.some(({originalName}) => /moving_(mean|variance)/.test(originalName));
 }
@@ -80,6 +91,9 @@ function folderOf({out, data, resume}: Options): string {
 }
 
 const dataName = (data: string) => basename(resolve(data), extname(data)).replace(/[^\w.-]+/g, '-') || 'data';
+
+/** Whether each can stand on a line of its own. */
+const fitLines = (names: readonly string[]) => names.every(name => !/[\r\n]/.test(name));
 
 interface Plan {
   readonly steps: number;
@@ -101,6 +115,12 @@ class Run {
     this.introduce();
     console.log('\nMeasuring the model before …');
     const before = await this.measure();
+    if (!Number.isFinite(before.loss)) {
+      throw new UsageError(
+        'the model gives NaN or infinite numbers for this data before any training: are its inputs in the range it knows? ' +
+          '(--standardise for columns, --scale for images)',
+      );
+    }
     this.warnOfUnits(before);
     const interruption = new Interruption();
     try {
@@ -232,7 +252,7 @@ class Run {
   /** The merged model, and what one must know to use it. */
   private async writeModel(): Promise<void> {
     const {model, task, input} = this.prepared;
-    const classes = task.kind === 'classes' && task.classes.every(name => !/[\r\n]/.test(name));
+    const classes = task.kind === 'classes' && fitLines(task.classes);
     await saveModel(model, join(this.plan.out, mergedFolder), {
       'data.json': JSON.stringify(input, null, 2) + '\n',
       ...(classes && {[classesFile]: task.classes.join('\n') + '\n'}),
@@ -241,6 +261,10 @@ class Run {
 
   private notes(): string[] {
     const notes: string[] = [];
+    const {task} = this.prepared;
+    if (task.kind === 'classes' && !fitLines(task.classes)) {
+      notes.push(`class names have line ends: there is no ${classesFile}, and ${runFiles.result} has them`);
+    }
     if (this.options.newHead) {
       notes.push('the adapter belongs to the model with the new head; model/ has both');
     }

@@ -1,13 +1,16 @@
 /** Columns of a table as the input of a model. */
+import {percent} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {listed} from './labels.js';
-import {isMissing, numberIn, type Records} from './records.js';
-import {idsOf, type Vocabulary, vocabularyFiles} from './vocabulary.js';
+import {fault, isMissing, numberIn, type Records} from './records.js';
+import {idsOf, unknownShare, type Vocabulary, vocabularyFiles} from './vocabulary.js';
 
 export interface Features {
   /** Of one example. */
   readonly shape: readonly number[];
   readonly values: Float32Array;
+  /** What people should know of them. */
+  readonly note?: string | undefined;
 }
 
 /** What a model takes. */
@@ -93,8 +96,14 @@ function unusable(records: Records, column: string, place: number, i: number): U
   if (isMissing(cell)) {
     const others = rows.slice(i + 1).filter(row => isMissing(row[place]!)).length;
     const more = others > 0 ? ` and ${others} more` : '';
+    const what = typeof cell === 'number' || cell.trim() === '' ? 'empty' : `missing ("${cell}")`;
     return new UsageError(
-      `${name}: "${column}" is empty in line ${lines[i]}${more}: fill it, or leave such rows out with --drop-empty`,
+      `${name}: "${column}" is ${what} in line ${lines[i]}${more}: fill it, or leave such rows out with --drop-empty`,
+    );
+  }
+  if (fault(cell) !== 'is no number') {
+    return new UsageError(
+      `${name}: "${column}" ${fault(cell)} in line ${lines[i]} (${cell}): give it in another unit`,
     );
   }
   return new UsageError(
@@ -109,7 +118,8 @@ function tokensOf(
   input: Input & {vocabulary: number},
   vocabulary: Vocabulary,
 ): Features {
-  const ids = records.rows.map(row => idsOf(String(row[place]), vocabulary));
+  const texts = records.rows.map(row => String(row[place]));
+  const ids = texts.map(text => idsOf(text, vocabulary));
   const length = input.shape[0] ?? Math.max(1, ...ids.map(list => list.length));
   const values = new Float32Array(ids.length * length).fill(vocabulary.pad);
   ids.forEach((list, i) => {
@@ -121,10 +131,14 @@ function tokensOf(
     }
     values.set(list.slice(0, length), i * length);
   });
-  if (ids.every(list => list.length === 0)) {
+  const share = unknownShare(texts, vocabulary);
+  if (share === 1 || ids.every(list => list.length === 0)) {
     throw new UsageError(`no token of ${vocabulary.file} is in the text of ${records.name}`);
   }
-  return {shape: [length], values};
+  const tokens = vocabulary.isOfCharacters ? 'characters' : 'words';
+  const note =
+    share > 0.5 ? `${percent(share)} of the ${tokens} of the text are not in ${vocabulary.file}` : undefined;
+  return {shape: [length], values, note};
 }
 
 /** Rows without empty cells in the columns that count, and how many are left out. */

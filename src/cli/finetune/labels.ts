@@ -48,8 +48,10 @@ export function expectLabels({names, rows, where}: Labels): void {
     const missing = rows.flatMap((row, i) => (isMissing(row[k]!) ? [i] : []));
     if (missing.length === 0) continue;
     const more = missing.length > 1 ? ` and ${missing.length - 1} more` : '';
+    const cell = rows[missing[0]!]![k]!;
+    const what = typeof cell === 'number' || cell.trim() === '' ? 'missing' : `missing ("${cell}")`;
     throw new UsageError(
-      `the label "${name}" is missing in ${where(missing[0]!)}${more}: add it, or leave such rows out with --drop-empty`,
+      `the label "${name}" is ${what} in ${where(missing[0]!)}${more}: add it, or leave such rows out with --drop-empty`,
     );
   }
 }

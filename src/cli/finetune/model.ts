@@ -26,7 +26,7 @@ export async function readModel(path: string): Promise<Given> {
   }
   let json: Partial<tf.io.ModelJSON>;
   try {
-    json = (JSON.parse(readFileSync(file, 'utf8')) ?? {}) as Partial<tf.io.ModelJSON>;
+    json = (JSON.parse(readFileSync(file, 'utf8').replace(/^\ufeff/, '')) ?? {}) as Partial<tf.io.ModelJSON>;
   } catch (error) {
     throw fail(`is no JSON: ${(error as Error).message}`);
   }
@@ -40,11 +40,26 @@ export async function readModel(path: string): Promise<Given> {
   const weightSpecs = weightsManifest.flatMap(group => group.weights);
   const parts = weightsManifest.flatMap(group => group.paths).map(name => readPart(file, folder, name));
   const weightData = Uint8Array.from(Buffer.concat(parts)).buffer;
+  const named = bytesOf(weightSpecs);
+  if (weightData.byteLength < named) {
+    const files = weightsManifest.flatMap(group => group.paths).join(', ');
+    throw fail(
+      `names ${named} bytes of weights, and there are ${weightData.byteLength} in ${files}: copy them anew`,
+    );
+  }
   try {
     const model = await tf.loadLayersModel(tf.io.fromMemory({modelTopology, weightSpecs, weightData}));
     return {model, folder};
   } catch (error) {
-    throw fail(`cannot be loaded: ${(error as Error).message.split('\n')[0]}`);
+    const {message} = error as Error;
+    const unknown = /^Unknown layer: (\S+?)\. /.exec(message)?.[1];
+    if (unknown !== undefined) {
+      throw fail(
+        `has a layer of the class ${unknown}, which tfjs does not know: train it in code, where ` +
+          'tf.serialization.registerClass makes the class known',
+      );
+    }
+    throw fail(`cannot be loaded: ${message.split('\n')[0]}`);
   }
 }
 
@@ -54,6 +69,47 @@ function readPart(file: string, folder: string, name: string): Buffer {
   if (basename(name) !== name) throw new UsageError(`${file} names a weight file elsewhere: ${name}`);
   if (!existsSync(path)) throw new UsageError(`${file} names ${name}, which is missing in ${folder}`);
   return readFileSync(path);
+}
+
+/** What weights take on disk; as much as is known where there are strings. */
+const bytesOf = (specs: readonly tf.io.WeightsManifestEntry[]): number =>
+  specs
+    .map(({shape, dtype, quantization}) => {
+      const size = shape.reduce((product, axis) => product * axis, 1);
+      return size * (bytes[quantization?.dtype ?? dtype] ?? 0);
+    })
+    .reduce((sum, size) => sum + size, 0);
+
+const bytes: Record<string, number> = {
+  float32: 4,
+  int32: 4,
+  complex64: 8,
+  float16: 2,
+  uint16: 2,
+  uint8: 1,
+  bool: 1,
+};
+
+/** @throws UsageError that names the first weight that holds NaN or an infinite number */
+export async function expectFinite(model: tf.LayersModel): Promise<void> {
+  for (const weight of model.weights) {
+    if ((await weight.read().data<'float32'>()).every(Number.isFinite)) continue;
+    throw new UsageError(
+      `the weight ${weight.originalName} holds NaN or infinite numbers before any training: the model was damaged ` +
+        'when it was made or saved',
+    );
+  }
+}
+
+/**
+ * Makes the layers trainable that were saved frozen: a method that trains few numbers is to reach them.
+ * @returns their names
+ */
+export function unfreeze(model: tf.LayersModel): string[] {
+  const frozen = layersIn(model).filter(layer => !layer.trainable && layer.weights.length > 0);
+  const within = modelsIn(model).filter(({trainable}) => !trainable);
+  for (const layer of [...within, ...frozen]) layer.trainable = true;
+  return [...within, ...frozen].map(({name}) => name);
 }
 
 /**
@@ -80,3 +136,9 @@ export function inputOf(model: tf.LayersModel): {shape: (number | null)[]; vocab
 
 const layersIn = (model: tf.LayersModel): tf.layers.Layer[] =>
   model.layers.flatMap(layer => ('layers' in layer ? layersIn(layer as unknown as tf.LayersModel) : [layer]));
+
+/** It, and the models within. */
+const modelsIn = (model: tf.LayersModel): tf.LayersModel[] => [
+  model,
+  ...model.layers.flatMap(layer => ('layers' in layer ? modelsIn(layer as unknown as tf.LayersModel) : [])),
+];

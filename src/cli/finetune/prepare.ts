@@ -8,7 +8,7 @@ import {type Examples, pick} from './examples.js';
 import {featuresOf, withoutEmpty} from './features.js';
 import {type Head, headOf, oldActivation, withNewHead} from './head.js';
 import {areNumbers, expectColumn, expectLabels, labelColumns, type Labels, listed} from './labels.js';
-import {type Given, inputOf} from './model.js';
+import {type Given, inputOf, unfreeze} from './model.js';
 import type {Options} from './options.js';
 import {pictureFeatures, scales} from './picture-features.js';
 import {readData, type Source} from './read-data.js';
@@ -62,6 +62,7 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     options.test === undefined ? undefined : await readTest(options.test, data, given, options);
 
   const {labels} = data;
+  const frozen = unfreeze(given.model);
   const wanted = options.newHead ? newTask(labels, oldActivation(given.model), options.task) : undefined;
   const model = wanted
     ? withNewHead(given.model, wanted.units, wanted.activation, options.seed)
@@ -100,6 +101,9 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     ['Inputs', describeInputs(data, options)],
     ['Labels', describeTask(task, labels) + (outputs ? ', standardised' : '')],
     ['Head', describeHead(head, options)],
+    ...(frozen.length > 0
+      ? [['Unfrozen', `${listed(frozen, 6)}: saved as not trainable`] as [string, string]]
+      : []),
     ['To learn', `${count(train.size)} examples`],
     ['Held out', `${count(heldOut.size)} examples: ${heldOutIs}`],
     ...data.notes.map((note): [string, string] => ['Note', note]),
@@ -142,12 +146,15 @@ async function load(source: Source, {model, folder}: Given, options: Options): P
     where: i => `line ${records.lines[i]} of ${name}`,
   };
   expectLabels(labels);
-  const features = featuresOf(records, columns, input, readVocabulary(folder));
+  const {note, ...features} = featuresOf(records, columns, input, readVocabulary(folder));
   return {
     ...features,
     labels,
     columns,
-    notes: left > 0 ? [`${count(left)} rows with empty cells left out`] : [],
+    notes: [
+      ...(left > 0 ? [`${count(left)} rows with empty cells left out`] : []),
+      ...(note === undefined ? [] : [note]),
+    ],
   };
 }
 
@@ -186,6 +193,7 @@ function classNames(folder: string, asked: string | undefined): string[] | undef
     throw new UsageError(`--classes: no such file: ${asked}`);
   }
   return readFileSync(file, 'utf8')
+    .replace(/^\ufeff/, '')
     .replace(/\r?\n$/, '')
     .split(/\r?\n/);
 }

@@ -17,9 +17,18 @@ const absent = new Set(['', 'na', 'n/a', 'nan', 'null', 'none', '?']);
 export const isMissing = (cell: Cell): boolean =>
   typeof cell === 'number' ? Number.isNaN(cell) : absent.has(cell.trim().toLowerCase());
 
+/** Whether a cell is a number in digits with a point. */
+const isNumeral = (cell: Cell): boolean =>
+  typeof cell === 'number' || /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(cell.trim());
+
+/** What is wrong with a cell that is to be a number. */
+export const fault = (cell: Cell): string => (isNumeral(cell) ? 'is too large for float32' : 'is no number');
+
 /** A cell as a number that float32 can hold, in digits with a point; null where it is none. */
 export function numberIn(cell: Cell): number | null {
-  const isNumeral = typeof cell === 'number' || /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(cell.trim());
-  const value = isNumeral ? Number(cell) : NaN;
+  const value = isNumeral(cell) ? Number(cell) : NaN;
   return Number.isFinite(Math.fround(value)) ? value : null;
 }
+
+/** A name that may hold line ends, as it is shown. */
+export const oneLine = (text: string): string => text.replace(/\r/g, '\\r').replace(/\n/g, '\\n');

@@ -2,6 +2,7 @@ import {count, kilobytes, milliseconds, percent} from '../table.js';
 import {methodOf} from '../adapt/method-names.js';
 import type {Scores} from './measure.js';
 import type {InputFacts} from './prepare.js';
+import {oneLine} from './records.js';
 import type {Task} from './task.js';
 
 /** What a run measured. It is written as result.json. */
@@ -100,7 +101,7 @@ export function confusionTable({task, heldOut: {after}}: Result): string[][] | u
   if (task.kind !== 'classes' || !after || !('confusion' in after) || task.classes.length > mostClasses)
     return undefined;
   return [
-    ['Is, taken for', ...task.classes],
-    ...after.confusion.map((row, i) => [task.classes[i]!, ...row.map(String)]),
+    ['Is, taken for', ...task.classes.map(oneLine)],
+    ...after.confusion.map((row, i) => [oneLine(task.classes[i]!), ...row.map(String)]),
   ];
 }

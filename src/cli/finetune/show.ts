@@ -7,12 +7,14 @@ import {mergedFolder, runFiles} from '../files.js';
 import {printable} from '../printable.js';
 import {reportPage} from '../report.js';
 import {count, percent, table} from '../table.js';
+import {oneLine} from './records.js';
 import {confusionTable, type Result, resultTables} from './result.js';
 
 /** Pairs of a name and a value in two columns, without a heading. */
 export function facts(pairs: readonly (readonly [string, string])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length));
-  return pairs.map(([name, value]) => printable(`${name.padEnd(width)}  ${value}`).trimEnd()).join('\n');
+  const line = (name: string, value: string) => `${name.padEnd(width)}  ${oneLine(value)}`;
+  return pairs.map(([name, value]) => printable(line(name, value)).trimEnd()).join('\n');
 }
 
 /** The hyperparameters on one line. */

@@ -2,7 +2,7 @@
 import {UsageError} from '../usage-error.js';
 import type {Head} from './head.js';
 import {areNumbers, classNameOf, distinct, type Labels, listed} from './labels.js';
-import {numberIn} from './records.js';
+import {fault, numberIn} from './records.js';
 
 /** Which of several things an example is, or how much of something. */
 export type Task = Classes | Numbers;
@@ -57,8 +57,12 @@ export function taskOf(
   if (!isClassifier && units === 1) {
     if (areNumbers(labels)) return {kind: 'numbers', names};
     const text = labels.rows.findIndex(row => numberIn(row[0]!) === null);
+    const cell = labels.rows[text]![0]!;
+    if (fault(cell) !== 'is no number') {
+      throw new UsageError(`the label "${names[0]}" ${fault(cell)} in ${labels.where(text)} (${cell})`);
+    }
     throw new UsageError(
-      `${gives}, and the label "${names[0]}" is text ("${labels.rows[text]![0]}" in ${labels.where(text)}): for classes ` +
+      `${gives}, and the label "${names[0]}" is text ("${cell}" in ${labels.where(text)}): for classes ` +
         'add --new-head',
     );
   }
@@ -147,7 +151,7 @@ export function targetsOf(task: Task, labels: Labels): {values: Float32Array; wi
       row.map((cell, k) => {
         const value = numberIn(cell);
         if (value !== null) return value;
-        throw new UsageError(`the label "${names[k]}" is no number in ${labels.where(i)}: "${cell}"`);
+        throw new UsageError(`the label "${names[k]}" ${fault(cell)} in ${labels.where(i)}: "${cell}"`);
       }),
     );
     return {values: Float32Array.from(values), width: names.length};

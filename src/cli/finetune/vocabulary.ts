@@ -44,8 +44,10 @@ export function readVocabulary(folder: string): Vocabulary | null {
   };
 }
 
+const textOf = (file: string) => readFileSync(file, 'utf8').replace(/^\ufeff/, '');
+
 const lines = (file: string) =>
-  readFileSync(file, 'utf8')
+  textOf(file)
     .replace(/\r?\n$/, '')
     .split(/\r?\n/);
 
@@ -53,7 +55,7 @@ function entriesOf(file: string): (readonly [string, number])[] {
   const fail = () => new UsageError(`${file} is neither a JSON list of tokens nor ids by token`);
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(file, 'utf8'));
+    value = JSON.parse(textOf(file));
   } catch {
     throw fail();
   }
@@ -69,8 +71,23 @@ function entriesOf(file: string): (readonly [string, number])[] {
 }
 
 /** The ids of a text: of its words (letters, digits and apostrophes) or of its characters. */
-export function idsOf(text: string, {idOf, unknown, isOfCharacters, isSmall}: Vocabulary): number[] {
+export function idsOf(text: string, vocabulary: Vocabulary): number[] {
+  const {idOf, unknown} = vocabulary;
+  return tokensOf(text, vocabulary).flatMap(token => idOf.get(token) ?? unknown ?? []);
+}
+
+/** The share of tokens that the vocabulary has not; 0 of no text. */
+export function unknownShare(texts: readonly string[], vocabulary: Vocabulary): number {
+  let [all, unknown] = [0, 0];
+  for (const text of texts) {
+    const tokens = tokensOf(text, vocabulary);
+    all += tokens.length;
+    unknown += tokens.filter(token => !vocabulary.idOf.has(token)).length;
+  }
+  return all === 0 ? 0 : unknown / all;
+}
+
+function tokensOf(text: string, {isOfCharacters, isSmall}: Vocabulary): string[] {
   const seen = isSmall ? text.toLowerCase() : text;
-  const tokens = isOfCharacters ? [...seen] : (seen.match(/[\p{L}\p{N}']+/gu) ?? []);
-  return tokens.flatMap(token => idOf.get(token) ?? unknown ?? []);
+  return isOfCharacters ? [...seen] : (seen.match(/[\p{L}\p{N}']+/gu) ?? []);
 }

@@ -9,6 +9,7 @@ import {mergeAdapter} from '../../../src/adapter/merge.js';
 import {chooseBackend} from '../../../src/cli/backend.js';
 import {loadModel} from '../../../src/cli/files.js';
 import type {ClassScores, NumberScores} from '../../../src/cli/finetune/measure.js';
+import {unfreeze} from '../../../src/cli/finetune/model.js';
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
 import {clouds, csv, dense, grey, init, modelIn, write} from './make.js';
@@ -94,6 +95,104 @@ describe('mistakes are one line, and nothing is written', () => {
       },
       'is a GraphModel',
     ],
+    [
+      'weights that are cut off',
+      () => {
+        write(at('short/model.json'), readFileSync(at('two/model.json')));
+        write(at('short/weights.bin'), readFileSync(at('two/weights.bin')).subarray(0, 50));
+        return ['short', 'clouds.csv'];
+      },
+      // (2 * 12 + 12) + (12 * 12 + 12) + (12 * 2 + 2) numbers of 4 bytes
+      'names 872 bytes of weights, and there are 50 in weights.bin',
+    ],
+    [
+      'a layer that tfjs does not know',
+      () => {
+        const json = readFileSync(at('two/model.json'), 'utf8').replace('"Dense"', '"MyFancy"');
+        write(at('fancy/model.json'), json);
+        write(at('fancy/weights.bin'), readFileSync(at('two/weights.bin')));
+        return ['fancy', 'clouds.csv'];
+      },
+      /a layer of the class MyFancy, which tfjs does not know: .*registerClass makes the class known$/,
+    ],
+    [
+      'weights that are NaN',
+      () => {
+        write(at('ill/model.json'), readFileSync(at('two/model.json')));
+        const weights = new Float32Array(872 / 4);
+        weights[40] = NaN;
+        write(at('ill/weights.bin'), new Uint8Array(weights.buffer));
+        return ['ill', 'clouds.csv'];
+      },
+      /the weight .*kernel holds NaN or infinite numbers before any training/,
+    ],
+    [
+      "model and data in each other's place",
+      () => ['clouds.csv', 'two'],
+      /the model comes first, then the data: tfjs-lora finetune .*two .*clouds.csv$/,
+    ],
+    [
+      'a number beyond float32',
+      () => [
+        'two',
+        (table(
+          'large.csv',
+          csv(9, i => [i === 4 ? '5e38' : i, i, i % 2]),
+        ),
+        'large.csv'),
+      ],
+      '"a" is too large for float32 in line 6 (5e38)',
+    ],
+    [
+      'a label beyond float32',
+      () => [
+        'one',
+        (table(
+          'far.csv',
+          csv(9, i => [i, i, i === 4 ? '-5e38' : i]),
+        ),
+        'far.csv'),
+      ],
+      'the label "label" is too large for float32 in line 6 of far.csv (-5e38)',
+    ],
+    [
+      'a cell that stands for nothing',
+      () => [
+        'two',
+        (table(
+          'na.csv',
+          csv(9, i => [i === 4 ? 'NA' : i, i, i % 2]),
+        ),
+        'na.csv'),
+      ],
+      'na.csv: "a" is missing ("NA") in line 6: fill it',
+    ],
+    [
+      'a label that stands for nothing',
+      () => [
+        'two',
+        (table(
+          'nolabel.csv',
+          csv(9, i => [i, i, i === 4 ? 'NaN' : i % 2]),
+        ),
+        'nolabel.csv'),
+      ],
+      'the label "label" is missing ("NaN") in line 6 of nolabel.csv',
+    ],
+    [
+      'text of unknown words',
+      () => {
+        for (const file of ['model.json', 'weights.bin'])
+          write(at('foreign', file), readFileSync(at('words', file)));
+        write(at('foreign/vocabulary.txt'), '[PAD]\n[UNK]\ngood\nbad\nfilm\n');
+        table(
+          'foreign.csv',
+          csv(9, i => ['un bon fil', i % 2], ['text', 'label']),
+        );
+        return ['foreign', 'foreign.csv'];
+      },
+      /no token of .*vocabulary.txt is in the text of foreign.csv/,
+    ],
     ['a file that is no model', () => ['clouds.csv', 'clouds.csv'], 'is no JSON'],
     [
       'weights elsewhere',
@@ -166,7 +265,7 @@ describe('mistakes are one line, and nothing is written', () => {
         'two',
         (table(
           'empty.csv',
-          csv(9, i => [i, i > 6 ? 'NaN' : i, row(i)[2]!]),
+          csv(9, i => [i, i > 6 ? ' ' : i, row(i)[2]!]),
         ),
         'empty.csv'),
       ],
@@ -675,4 +774,92 @@ test('a training that diverges says so', async () => {
     1,
   );
   expect(said.join('\n')).toMatch(/the training diverged.*: lower --lr/);
+});
+
+test('layers that were saved frozen are trained, and that is said', async () => {
+  const layers = [
+    tf.layers.dense({units: 6, inputShape: [2], activation: 'tanh', trainable: false, name: 'below'}),
+    tf.layers.dense({units: 2, activation: 'softmax', trainable: false, name: 'above'}),
+  ];
+  await modelIn(at('frozen'), layers);
+  expect(await finetune('frozen', 'clouds.csv', 'thawed', '--rank', '1', '--steps', '3')).toBe(0);
+  expect(said.join('\n')).toMatch(/Unfrozen +below, above: saved as not trainable/);
+  // LoRA of rank 1 on 2 x 6, and the head as it is.
+  expect(resultOf('thawed').parameters.trained).toBe(2 + 6 + 6 * 2 + 2);
+  expect(readFileSync(at('thawed/model/weights.bin'))).not.toEqual(readFileSync(at('frozen/weights.bin')));
+  said.length = 0;
+  const inner = tf.layers.dense({units: 6, inputShape: [2], trainable: false, name: 'inner'});
+  await modelIn(at('based'), [
+    tf.sequential({layers: [inner]}),
+    tf.layers.dense({units: 2, activation: 'softmax'}),
+  ]);
+  expect(await finetune('based', 'clouds.csv', 'risen', '--rank', '1', '--steps', '3')).toBe(0);
+  expect(said.join('\n')).toMatch(/Unfrozen +inner: saved/);
+  expect(resultOf('risen').parameters.trained).toBe(2 + 6 + 6 * 2 + 2);
+  const base = tf.sequential({name: 'base', layers: [tf.layers.dense({units: 6, inputShape: [2]})]});
+  const model = tf.sequential({layers: [base, tf.layers.dense({units: 2})]});
+  base.trainable = false;
+  expect(model.trainableWeights.length).toBe(2);
+  expect(unfreeze(model)).toEqual(['base']);
+  expect(model.trainableWeights.length).toBe(4);
+  expect(unfreeze(model)).toEqual([]);
+  model.dispose();
+});
+
+test('inputs out of all range are told before the training', async () => {
+  const steep = tf.layers.dense({
+    units: 2,
+    inputShape: [2],
+    kernelInitializer: tf.initializers.constant({value: 1e30}),
+  });
+  await modelIn(at('steep'), [steep, tf.layers.softmax()]);
+  write(
+    at('vast.csv'),
+    csv(40, i => [`${i + 1}e20`, `-${i}e21`, i % 2]),
+  );
+  expect(await finetune('steep', 'vast.csv', 'vast')).toBe(2);
+  expect(said.at(-1)).toMatch(
+    /gives NaN or infinite numbers for this data before any training: .*--standardise/,
+  );
+  expect(existsSync(at('vast'))).toBe(false);
+});
+
+test('a text of which most words are unknown is noted, with their share', async () => {
+  for (const file of ['model.json', 'weights.bin']) write(at('some', file), readFileSync(at('words', file)));
+  write(at('some/vocabulary.txt'), '\ufeff[PAD]\n[UNK]\ngood\nbad\nfilm\n');
+  write(
+    at('some.csv'),
+    csv(40, i => [i % 2 ? 'un bon good' : 'mal tu bad', i % 2], ['text', 'label']),
+  );
+  expect(await finetune('some', 'some.csv', 'few', '--steps', '2')).toBe(0);
+  expect(said.join('\n')).toMatch(/Note +66.7 % of the words of the text are not in .*vocabulary.txt/);
+  said.length = 0;
+  write(
+    at('half.csv'),
+    csv(40, i => [i % 2 ? 'bon good' : 'mal bad', i % 2], ['text', 'label']),
+  );
+  expect(await finetune('some', 'half.csv', 'half', '--steps', '2')).toBe(0);
+  expect(said.join('\n')).not.toMatch(/of the words/);
+});
+
+test('byte order marks and CRLF in the files beside a model', async () => {
+  write(at('marked/model.json'), '\ufeff' + readFileSync(at('two/model.json'), 'utf8'));
+  write(at('marked/weights.bin'), readFileSync(at('two/weights.bin')));
+  write(at('marked/classes.txt'), '\ufeffyes\r\nno\r\n');
+  expect(await finetune('marked', 'clouds.csv', 'unmarked', '--steps', '2')).toBe(0);
+  expect(resultOf('unmarked').task).toMatchObject({classes: ['yes', 'no']});
+});
+
+test('names with line ends are shown escaped, and a missing classes.txt is said', async () => {
+  write(
+    at('lines.csv'),
+    csv(40, i => [Math.sin(i), i % 3, i % 2 ? '"a\nb"' : 'c'], ['"x\ny"', 'z', 'label']),
+  );
+  expect(await finetune('two', 'lines.csv', 'lines', '--steps', '2')).toBe(0);
+  const text = said.join('\n');
+  expect(text).toMatch(/Inputs +x\\ny, z/);
+  expect(text).toMatch(/Labels +2 classes of label: a\\nb, c/);
+  expect(text).toMatch(/Note +class names have line ends: there is no classes.txt, and result.json has them/);
+  expect(existsSync(at('lines/model/classes.txt'))).toBe(false);
+  expect(resultOf('lines').task).toMatchObject({classes: ['a\nb', 'c']});
 });
