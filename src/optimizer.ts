@@ -450,7 +450,10 @@ export class ProjectedOptimizer extends Optimizer {
    */
   override async setWeights(weights: NamedTensors): Promise<void> {
     this.expectAlive();
-    if (isPacked(weights, this.checkpoint(), this.header)) return;
+    if (isPacked(weights, this.checkpoint(), this.header)) {
+      this.measurements?.dispose();
+      return;
+    }
     const ended = weights.find(({tensor}) => tensor.isDisposed || isGone(tensor));
     if (ended) {
       throw new Error(
