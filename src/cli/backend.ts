@@ -71,8 +71,10 @@ async function lookForGraphics(): Promise<Graphics | null | 'not installed'> {
   } catch {
     return 'not installed';
   }
+  // It ends by itself: Dawn, which lives as long as something holds on to it, may crash within process.exit().
   const script = `import {openWebgpu} from ${JSON.stringify(new URL('webgpu.js', import.meta.url).href)};
-    process.stdout.write(JSON.stringify((await openWebgpu()) ?? null)); process.exit(0);`;
+    process.stdout.write(JSON.stringify((await openWebgpu()) ?? null));
+    delete globalThis.navigator;`;
   try {
     const args = ['--input-type=module', '--eval', script];
     const {stdout} = await promisify(execFile)(process.execPath, args, {timeout: 20_000});

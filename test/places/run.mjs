@@ -100,6 +100,11 @@ async function inNode({node}, place) {
   let result;
   for (const environment of tries) {
     result = await runNode(node, place, environment);
+    if (result.crashed) {
+      // A driver that crashes says nothing of the library the first time.
+      console.log(`${place.name}: ended by ${result.crashed}; once more`);
+      result = await runNode(node, place, environment);
+    }
     if (!result.skipped) break;
   }
   tell(place, result, started);
@@ -137,11 +142,13 @@ function runNode(node, place, environment) {
     child.on('close', (code, signal) => {
       clearTimeout(timer);
       const last = errors.trim().split('\n').at(-1);
-      if (code === 0) {
+      const crashed = signal === 'SIGKILL' ? undefined : signal;
+      if (existsSync(out)) {
+        if (crashed) console.log(`${place.name}: all measured; then ended by ${crashed}`);
         resolve(JSON.parse(readFileSync(out, 'utf8')));
         rmSync(out);
-      } else
-        resolve(code === 3 ? {skipped: last} : {failed: last || `ended by ${signal ?? `exit code ${code}`}`});
+      } else if (code === 3) resolve({skipped: last});
+      else resolve({failed: last || `ended by ${signal ?? `exit code ${code}`}`, crashed});
     });
   });
 }
