@@ -9,6 +9,7 @@ import {
   variable,
   Variable as VariableClass,
 } from '@tensorflow/tfjs-core';
+import type {Guard} from './guard.js';
 import {read} from './linalg/read.js';
 import {transported} from './moments.js';
 import {flat, packsOf, parts} from './pack.js';
@@ -126,14 +127,21 @@ export class Inner {
     this.parameters[position] = parameter;
   }
 
-  /** One step of every parameter that has a gradient. */
-  apply(gradients: ReadonlyMap<Variable, Tensor>): void {
+  /** One step of every parameter that has a gradient. The guard, if any, watches what this one remembers. */
+  apply(gradients: ReadonlyMap<Variable, Tensor>, guard: Guard | null = null): void {
     this.arrange(this.parameters.filter((p): p is Variable => p !== undefined && gradients.has(p)));
     const entries = this.entries.map(entry => entry.flatMap(i => this.parameters[i] ?? []));
     // tfjs makes a slot wherever it finds none, and wants the name of a variable for it. A position that waits for
     // a saved parameter lends itself another's name, and gives back the slot that this made.
     const lent = [...gradients.keys()][0]!.name;
     const before = mapValues(this.slotLists(), slots => [...slots]);
+    const isMoving = (entry: readonly Variable[]) => entry.some(parameter => gradients.has(parameter));
+    guard?.watch([
+      ...Object.values(this.scalars()),
+      ...Object.values(before).flatMap(slots =>
+        slots.flatMap((slot, at) => (slot && isMoving(entries[at]!) ? slot.variable : [])),
+      ),
+    ]);
     const packs = new Map<number, Variable>();
     try {
       tidy(() => {
@@ -159,7 +167,13 @@ export class Inner {
         slots[i].variable.dispose();
         delete slots[i];
       });
+      for (const slot of slots) if (slot) guard?.watchMade(slot.variable, this.slotStart);
     }
+  }
+
+  /** What tfjs makes a slot with: Adagrad's option, else zero. */
+  private get slotStart(): number {
+    return (this.optimizer as unknown as {initialAccumulatorValue?: number}).initialAccumulatorValue ?? 0;
   }
 
   /** Forgets the moments of these parameters; the running scalars too, when these are all there are. */

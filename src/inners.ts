@@ -1,5 +1,6 @@
 import type {Optimizer, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, keep} from '@tensorflow/tfjs-core';
+import type {Guard} from './guard.js';
 import {Inner, type InnerConfig, type InnerState} from './inner.js';
 import type {Transport} from './parametrization.js';
 import type {Where} from './schedule.js';
@@ -197,10 +198,10 @@ export class Inners {
     return this.of.get(parameter)!.inner.learningRate;
   }
 
-  apply(gradients: ReadonlyMap<Variable, Tensor>): void {
+  apply(gradients: ReadonlyMap<Variable, Tensor>, guard: Guard | null = null): void {
     // One of its own sees only steps in which its parameter has a gradient, so that its bias correction is right.
     for (const inner of this.all) {
-      if (inner && inner.parameters.some(p => p && gradients.has(p))) inner.apply(gradients);
+      if (inner && inner.parameters.some(p => p && gradients.has(p))) inner.apply(gradients, guard);
     }
   }
 

@@ -47,23 +47,8 @@ export function expectMovable(projected: Projected): void {
   });
 }
 
-/**
- * Whether a step may read a number: not on webgpu, which cannot hand one over at once. The first time it says so on
- * the console.
- */
-export function canRead(): boolean {
-  if (getBackend() !== 'webgpu') return true;
-  if (!warned) {
-    warned = true;
-    console.warn(
-      'tfjs-lora: on the webgpu backend a step reads no numbers back, so gradients are not checked for NaN, whatever ' +
-        "nonFinite says; watch the loss. nonFinite: 'ignore' says this is known",
-    );
-  }
-  return false;
-}
-
-let warned = false;
+/** Whether a step may read a number: not on webgpu, which cannot hand one over at once. */
+export const canRead = (): boolean => getBackend() !== 'webgpu';
 
 function areFinite(tensors: readonly Tensor[]): boolean {
   return tensors.every(tensor => {

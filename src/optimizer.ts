@@ -23,6 +23,7 @@ import {
   unpack,
 } from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
+import {Verdicts} from './guard.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';
 import {areAllFinite, canRead, expectMovable, findUnusable, type Projected} from './inspect.js';
@@ -70,6 +71,7 @@ export class ProjectedOptimizer extends Optimizer {
   private readonly roster: Roster;
   private readonly header = new Header();
   private readonly measurements: Telemetry | null;
+  private readonly verdicts = new Verdicts();
   /** Gradients taken since the last step. */
   private pending = 0;
   private skips = 0;
@@ -153,6 +155,7 @@ export class ProjectedOptimizer extends Optimizer {
 
   /** One step, in the order it happens. Until all gradients are projected and found finite, nothing moves. */
   private advance(weights: readonly Variable[], capture: (take: OnGradient) => void): void {
+    this.expectDone();
     const attachments = this.roster.forWeights(weights);
     if (attachments.some(({awaits}) => awaits)) {
       this.observe(attachments, capture);
@@ -246,12 +249,26 @@ export class ProjectedOptimizer extends Optimizer {
     );
   }
 
-  private unusable(weights: readonly string[], what: string): Error {
+  private unusable(weights: readonly string[], what: string, step = this.iterations): Error {
     const names = weights.slice(0, 3);
     if (weights.length > 3) names.push(`${weights.length - 3} more`);
     return new Error(
-      `the gradient of ${names.join(', ')} ${what} at step ${this.iterations}; nothing was moved. Lower the learning ` +
+      `the gradient of ${names.join(', ')} ${what} at step ${step}; nothing was moved. Lower the learning ` +
         `rate, set clipNorm, or pass over such steps with nonFinite: 'skip'`,
+    );
+  }
+
+  /** Throws for a step that was undone when it could not be said yet. */
+  private expectDone(): void {
+    const [undone] = this.verdicts.undone;
+    if (!undone || this.settings.nonFinite === 'skip') return;
+    this.verdicts.forget();
+    const {step, weights} = undone;
+    if (weights.length > 0)
+      throw this.unusable(weights, 'held NaN or infinity, or was too large to square,', step);
+    throw new Error(
+      `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; nothing was moved. The ` +
+        'learning rate may be too high',
     );
   }
 
@@ -295,7 +312,9 @@ export class ProjectedOptimizer extends Optimizer {
     const before = new Map([...gradients.keys()].map(attachment => [attachment, clones(attachment.factors)]));
     const unlifted = new Map(before);
     try {
-      stepFactors(gradients, this.inners, this.settings, this.iterations);
+      const ok = stepFactors(gradients, this.inners, this.settings, this.iterations);
+      if (ok) this.verdicts.expect(this.iterations, ok, gradients);
+      ok?.dispose();
       for (const [attachment, factors] of before) {
         const lift = () => attachment.lift(factors);
         if (this.measurements) this.measurements.lifting(attachment, factors, lift);
@@ -337,9 +356,22 @@ export class ProjectedOptimizer extends Optimizer {
     this.inners.setRate(rate);
   }
 
-  /** Steps that were passed over because of a gradient that was not finite (`nonFinite: 'skip'`). */
+  /**
+   * Steps that were passed over because of a gradient that was not finite (`nonFinite: 'skip'`). On webgpu as far as it
+   * is known: see `checked`.
+   */
   get skipped(): number {
-    return this.skips;
+    return this.skips + (this.settings.nonFinite === 'skip' ? this.verdicts.undone.length : 0);
+  }
+
+  /**
+   * Resolves when it is known of every step so far whether its gradients were finite: at once, but on webgpu, where a
+   * step does not wait for a number and what went wrong is known some steps later. Nothing is lost by that: such a step
+   * undoes itself. Rejects as the step itself would have, or as the next one would, with `nonFinite: 'throw'`.
+   */
+  async checked(): Promise<void> {
+    await this.verdicts.settled();
+    this.expectDone();
   }
 
   /** Bytes of all that this optimizer and its inner ones hold now; the model's weights are not theirs. */
@@ -431,13 +463,14 @@ export class ProjectedOptimizer extends Optimizer {
   /** The state as tfjs saves it: factors, frozen parts, moments, counters. Live tensors, until the step after next. */
   override async getWeights(): Promise<NamedTensors> {
     this.expectAlive();
+    await this.checked();
     return pack(this.checkpoint(), this.header);
   }
 
   /** All that is needed to go on, besides the weights of the model and the options, as it is now: live tensors. */
   checkpoint(): Checkpoint {
     this.expectAlive();
-    const {iterations: steps, pending, skips} = this;
+    const {iterations: steps, pending, skipped: skips} = this;
     return {steps, pending, skips, weights: this.roster.saved(), inners: this.inners.states()};
   }
 
@@ -501,6 +534,7 @@ export class ProjectedOptimizer extends Optimizer {
     this.iterations_ = steps;
     this.pending = pending;
     this.skips = skips;
+    this.verdicts.forget();
   }
 
   /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */

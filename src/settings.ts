@@ -39,7 +39,8 @@ export interface ProjectedOptions {
   capture?: 'auto' | 'dense';
   /**
    * A NaN or infinite gradient: 'throw' an error that names the weight before anything moves, 'skip' the step, or
-   * 'ignore' it. The first two read one small tensor a step. Default 'throw'.
+   * 'ignore' it. The first two read one small tensor a step; on webgpu, which hands over no number at once, such a step
+   * undoes itself, and the error comes with a later one. Default 'throw'.
    */
   nonFinite?: 'throw' | 'skip' | 'ignore';
   /** Measure every step for `optimizer.telemetry()`. Default false. */

@@ -1,4 +1,4 @@
-import type {Tensor, Variable} from '@tensorflow/tfjs-core';
+import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {
   abs,
   addN,
@@ -12,15 +12,15 @@ import {
   stack,
   sub,
   sum,
-  tidy,
 } from '@tensorflow/tfjs-core';
 import type {Attachment} from './attachment.js';
+import {Guard} from './guard.js';
 import type {Inners} from './inners.js';
 import {areAllFinite, canRead} from './inspect.js';
 import {joined} from './pack.js';
 import {expectRate} from './schedule.js';
 import type {Settings} from './settings.js';
-import type {Named} from './tensors.js';
+import {type Named, tidied} from './tensors.js';
 
 /** What each attachment's factors are to move along. */
 export type FactorGradients = ReadonlyMap<Attachment, Named>;
@@ -28,13 +28,15 @@ export type FactorGradients = ReadonlyMap<Attachment, Named>;
 /**
  * Moves the factors: the schedule sets the learning rates, the gradients are clipped, decoupled decay pulls towards
  * the base, then the inner optimizers step. Throws when they produce NaN; W has not moved then.
+ *
+ * @returns Where nothing can be read now: whether all of it stays finite. What did not is as before the step.
  */
 export function stepFactors(
   gradients: FactorGradients,
   inners: Inners,
   settings: Settings,
   step: number,
-): void {
+): Scalar | null {
   const {learningRate, clipNorm, weightDecay, nonFinite} = settings;
   if (learningRate) {
     inners.schedule(where => {
@@ -47,12 +49,16 @@ export function stepFactors(
   for (const [{factors}, named] of gradients) {
     for (const [key, gradient] of Object.entries(named)) byFactor.set(factors[key]!, gradient);
   }
-  tidy(() => {
+  const isChecked = nonFinite !== 'ignore';
+  const ok = tidied(() => {
+    const guard = isChecked && !canRead() ? new Guard() : null;
+    guard?.watch(byFactor.keys());
     const clipped = clipNorm === undefined ? byFactor : clip(byFactor, clipNorm);
     if (weightDecay > 0) for (const attachment of gradients.keys()) decay(attachment, weightDecay, inners);
-    inners.apply(clipped);
+    inners.apply(clipped, guard);
+    return guard?.settle() ?? null;
   });
-  if (nonFinite !== 'ignore' && canRead() && !areAllFinite([...byFactor.keys()])) {
+  if (isChecked && !ok && !areAllFinite([...byFactor.keys()])) {
     inners.reset(new Set(byFactor.keys()));
     throw new Error(
       `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; no weight was moved, and its ` +
@@ -60,6 +66,7 @@ export function stepFactors(
         'is small or zero',
     );
   }
+  return ok;
 }
 
 /** Scales all gradients so that their joint norm is at most `clipNorm`; safe where its square would overflow. */

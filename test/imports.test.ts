@@ -74,7 +74,7 @@ describe('who may import whom', () => {
     }
   });
 
-  test('only attachments and what holds saved state keep or dispose', () => {
+  test('only attachments, what holds saved state and what reads later keep or dispose', () => {
     const allowed = [
       'attachment.ts',
       'parametrized-weight.ts',
@@ -82,6 +82,7 @@ describe('who may import whom', () => {
       'store.ts',
       'inner.ts',
       'inners.ts',
+      'guard.ts',
       'roster.ts',
       'checkpoint.ts',
       'inspect.ts',

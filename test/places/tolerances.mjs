@@ -53,10 +53,4 @@ export const known = [
     error: /must be read here, and the webgpu backend/,
     why: 'reads small matrices on the host, which webgpu cannot hand over at once; an error says so',
   },
-  {
-    places: gpu,
-    names: /^nonFinite/,
-    differs: true,
-    why: 'a step on webgpu reads nothing back, so gradients are not checked; a warning says so once',
-  },
 ];
