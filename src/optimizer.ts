@@ -1,18 +1,9 @@
 import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {dispose, engine, Optimizer, type serialization} from '@tensorflow/tfjs-core';
-import {
-  addToSums,
-  type Attachment,
-  describe,
-  disposeProjection,
-  keepNamed,
-  keepProjection,
-  meanOf,
-  type Projection,
-} from './attachment.js';
+import {type Attachment, describe} from './attachment.js';
 import {type HostGradients, trainedGradients, variablesOf} from './capture/dense.js';
 import {denseGradient} from './capture/gradient.js';
-import {canTap, denseGradients, type OnGradient, tapGradients} from './capture/tape.js';
+import {canTap, denseGradients, tapGradients} from './capture/tape.js';
 import {
   type Checkpoint,
   expectSound,
@@ -23,19 +14,17 @@ import {
   unpack,
 } from './checkpoint.js';
 import {readConfig, writeConfig} from './config.js';
-import {Verdicts} from './guard.js';
 import {explain, type Explainable, type Explained, type Printer, weightsOf} from './explain.js';
 import {Inners, type InnerSource} from './inners.js';
-import {areAllFinite, canRead, expectMovable, findUnusable, type Projected} from './inspect.js';
 import type {Parametrization} from './parametrization.js';
 import {Roster} from './roster.js';
 import {expectMoments, renewing} from './renewal.js';
 import {expectRate} from './schedule.js';
 import {type ProjectedOptions, readOptions, type Settings} from './settings.js';
-import {type FactorGradients, stepFactors} from './step.js';
 import {matrixShape, Plan} from './targets.js';
-import {Telemetry, type TelemetryRow} from './telemetry.js';
-import {clones, isEmpty, isGone, mapValues, type Named} from './tensors.js';
+import type {TelemetryRow} from './telemetry.js';
+import {isEmpty, isGone} from './tensors.js';
+import {Training} from './training.js';
 
 /** A weight that is trained, and what moves it. */
 export interface Attached {
@@ -70,11 +59,7 @@ export class ProjectedOptimizer extends Optimizer {
   private readonly inners: Inners;
   private readonly roster: Roster;
   private readonly header = new Header();
-  private readonly measurements: Telemetry | null;
-  private readonly verdicts = new Verdicts();
-  /** Gradients taken since the last step. */
-  private pending = 0;
-  private skips = 0;
+  private readonly training: Training;
   private disposed = false;
 
   /**
@@ -105,7 +90,7 @@ export class ProjectedOptimizer extends Optimizer {
       renewal,
       telemetry,
     });
-    this.measurements = telemetry ? new Telemetry() : null;
+    this.training = new Training(this.settings, this.roster, this.inners);
   }
 
   /**
@@ -128,7 +113,7 @@ export class ProjectedOptimizer extends Optimizer {
     const listen = this.settings.capture === 'auto' && canTap() ? tapGradients : denseGradients;
     let cost: Scalar | undefined;
     try {
-      this.advance(trained, take => (cost = listen(f, trained, take)));
+      this.training.advance(trained, take => (cost = listen(f, trained, take)));
     } catch (error) {
       cost?.dispose();
       throw error;
@@ -143,7 +128,7 @@ export class ProjectedOptimizer extends Optimizer {
     this.expectAlive();
     this.plan.check(variablesOf(gradients));
     const dense = trainedGradients(gradients, this.plan);
-    this.advance([...dense.keys()], take => {
+    this.training.advance([...dense.keys()], take => {
       for (const [weight, gradient] of dense) {
         take(weight, denseGradient(gradient, matrixShape(weight.shape)), {
           path: 'dense',
@@ -153,185 +138,9 @@ export class ProjectedOptimizer extends Optimizer {
     });
   }
 
-  /** One step, in the order it happens. Until all gradients are projected and found finite, nothing moves. */
-  private advance(weights: readonly Variable[], capture: (take: OnGradient) => void): void {
-    this.expectDone();
-    const attachments = this.roster.forWeights(weights);
-    if (attachments.some(({awaits}) => awaits)) {
-      this.observe(attachments, capture);
-      return;
-    }
-    const projected = this.project(attachments, capture);
-    try {
-      if (!this.mayMove(projected)) return;
-      this.attach(projected);
-      this.measurements?.gather(projected);
-      const due = this.accumulate(projected);
-      if (due.size > 0) this.move(due);
-    } finally {
-      projected.forEach(disposeProjection);
-    }
-  }
-
-  /** Lets weights see gradients before they start. Until all have seen enough, nothing moves. */
-  private observe(attachments: readonly Attachment[], capture: (take: OnGradient) => void): void {
-    const awaiting = new Map(attachments.filter(({awaits}) => awaits).map(a => [a.weight, a]));
-    const seen = new Map<Attachment, Named>();
-    try {
-      capture((weight, gradient) => {
-        const attachment = awaiting.get(weight);
-        if (attachment) seen.set(attachment, keepNamed(attachment.observe(gradient)));
-      });
-      const {nonFinite} = this.settings;
-      const isChecked = nonFinite !== 'ignore' && canRead();
-      const bad = isChecked ? [...seen].filter(([, sums]) => !areAllFinite(Object.values(sums))) : [];
-      if (bad.length > 0) {
-        if (nonFinite === 'skip') this.skips++;
-        else
-          throw this.unusable(
-            bad.map(([{weight}]) => describe(weight)),
-            'holds NaN or infinity',
-          );
-        return;
-      }
-      for (const attachment of awaiting.values()) {
-        attachment.remember(seen.get(attachment));
-        if (!this.roster.find(attachment.weight)) this.roster.enlist(attachment);
-      }
-    } finally {
-      seen.forEach(sums => dispose(sums));
-    }
-  }
-
-  /** Projects each gradient as it arrives; a refresh that is due comes first. In the order of the attachments. */
-  private project(attachments: readonly Attachment[], capture: (take: OnGradient) => void): Projected {
-    const attachmentOf = new Map(attachments.map(attachment => [attachment.weight, attachment]));
-    const arrived = new Map<Attachment, Projection>();
-    try {
-      capture((weight, gradient, how) => {
-        const attachment = attachmentOf.get(weight)!;
-        arrived.set(
-          attachment,
-          keepProjection(attachment.project(gradient, attachment.due ?? this.dueNow(attachment))),
-        );
-        attachment.captured = how;
-      });
-    } catch (error) {
-      arrived.forEach(disposeProjection);
-      throw error;
-    }
-    return new Map(attachments.flatMap(a => (arrived.has(a) ? [[a, arrived.get(a)!] as const] : [])));
-  }
-
-  /** The step, where a refresh of this weight is due at it; not while gradients are being gathered. */
-  private dueNow({renewing}: Attachment): number | null {
-    return this.pending === 0 && renewing.refresh(this.iterations) ? this.iterations : null;
-  }
-
-  /** Whether these gradients may move anything; throws when they must not and nobody said to skip them. */
-  private mayMove(projected: Projected): boolean {
-    const {nonFinite} = this.settings;
-    if (projected.size === 0) return false;
-    if (nonFinite === 'ignore' || !canRead()) return true;
-    const bad = findUnusable(projected, this.settings.clipNorm !== undefined);
-    if (bad.length === 0) {
-      expectMovable(projected);
-      return true;
-    }
-    if (nonFinite === 'skip') {
-      this.skips++;
-      return false;
-    }
-    const what = bad.every(({isFinite}) => isFinite) ? 'is too large to square' : 'holds NaN or infinity';
-    throw this.unusable(
-      bad.map(({weight}) => describe(weight)),
-      what,
-    );
-  }
-
-  private unusable(weights: readonly string[], what: string, step = this.iterations): Error {
-    const names = weights.slice(0, 3);
-    if (weights.length > 3) names.push(`${weights.length - 3} more`);
-    return new Error(
-      `the gradient of ${names.join(', ')} ${what} at step ${step}; nothing was moved. Lower the learning ` +
-        `rate, set clipNorm, or pass over such steps with nonFinite: 'skip'`,
-    );
-  }
-
-  /** Throws for a step that was undone when it could not be said yet. */
-  private expectDone(): void {
-    const [undone] = this.verdicts.undone;
-    if (!undone || this.settings.nonFinite === 'skip') return;
-    this.verdicts.forget();
-    const {step, weights} = undone;
-    if (weights.length > 0)
-      throw this.unusable(weights, 'held NaN or infinity, or was too large to square,', step);
-    throw new Error(
-      `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; nothing was moved. The ` +
-        'learning rate may be too high',
-    );
-  }
-
-  /** Makes new attachments and refreshes real. */
-  private attach(projected: Projected): void {
-    const reset = new Set<Variable>();
-    // A weight that has no gradient this time is refreshed when it has one.
-    for (const attachment of this.roster.attachments)
-      attachment.due = this.dueNow(attachment) ?? attachment.due;
-    for (const [attachment, projection] of projected) {
-      const isNew = isEmpty(attachment.factors);
-      attachment.commit(projection);
-      if (isNew) this.roster.enlist(attachment);
-      else if (projection.fresh) {
-        const {factors, renewing} = attachment;
-        if (renewing.moments === 'reset') Object.values(factors).forEach(factor => reset.add(factor));
-        for (const [key, map] of Object.entries(projection.transport ?? {}))
-          this.inners.transport(factors[key]!, map);
-      }
-    }
-    if (reset.size > 0) this.inners.reset(reset);
-  }
-
-  /** The gradients to step along: the mean of the last few, or none while they are being gathered. */
-  private accumulate(projected: Projected): FactorGradients {
-    const {accumulate: k} = this.settings;
-    if (k === 1) return new Map([...projected].map(([attachment, {grads}]) => [attachment, grads]));
-    if (this.pending + 1 < k) {
-      projected.forEach(({grads}, attachment) => addToSums(attachment, grads));
-      this.pending++;
-      return new Map();
-    }
-    const due = this.roster.attachments.filter(a => projected.has(a) || a.store.has('sums'));
-    return new Map(
-      due.map(attachment => [attachment, meanOf(attachment, projected.get(attachment)?.grads, k)]),
-    );
-  }
-
-  /** Steps the factors and lifts their change into W. The gradients are used up. */
-  private move(gradients: FactorGradients): void {
-    const before = new Map([...gradients.keys()].map(attachment => [attachment, clones(attachment.factors)]));
-    const unlifted = new Map(before);
-    try {
-      const ok = stepFactors(gradients, this.inners, this.settings, this.iterations);
-      if (ok) this.verdicts.expect(this.iterations, ok, gradients);
-      ok?.dispose();
-      for (const [attachment, factors] of before) {
-        const lift = () => attachment.lift(factors);
-        if (this.measurements) this.measurements.lifting(attachment, factors, lift);
-        else lift();
-        unlifted.delete(attachment);
-      }
-      for (const {store} of gradients.keys()) store.drop('sums');
-      this.pending = 0;
-      this.measurements?.finish(this.iterations, [...gradients.keys()]);
-      this.incrementIterations();
-    } catch (error) {
-      // W and its factors belong together: what was not lifted has not moved.
-      for (const [{factors}, old] of unlifted) mapValues(old, (tensor, key) => factors[key]!.assign(tensor));
-      throw error;
-    } finally {
-      dispose([...gradients.values(), ...before.values()]);
-    }
+  /** Steps taken. */
+  override get iterations(): number {
+    return this.training.steps;
   }
 
   /** Learning rate of the inner optimizer; with several, of the first. */
@@ -361,7 +170,7 @@ export class ProjectedOptimizer extends Optimizer {
    * is known: see `checked`.
    */
   get skipped(): number {
-    return this.skips + (this.settings.nonFinite === 'skip' ? this.verdicts.undone.length : 0);
+    return this.training.skipped;
   }
 
   /**
@@ -370,15 +179,14 @@ export class ProjectedOptimizer extends Optimizer {
    * undoes itself. Rejects as the step itself would have, or as the next one would, with `nonFinite: 'throw'`.
    */
   async checked(): Promise<void> {
-    await this.verdicts.settled();
-    this.expectDone();
+    await this.training.checked();
   }
 
   /** Bytes of all that this optimizer and its inner ones hold now; the model's weights are not theirs. */
   get stateBytes(): number {
     return this.disposed
       ? 0
-      : this.roster.bytes + this.inners.bytes + this.header.bytes + (this.measurements?.bytes ?? 0);
+      : this.roster.bytes + this.inners.bytes + this.header.bytes + (this.training.measurements?.bytes ?? 0);
   }
 
   /** Every weight that is trained, and what moves it: live tensors, so copy what you keep. */
@@ -451,13 +259,14 @@ export class ProjectedOptimizer extends Optimizer {
    */
   telemetry(): TelemetryRow[] {
     this.expectAlive();
-    if (!this.measurements) {
+    const {measurements} = this.training;
+    if (!measurements) {
       throw new Error(
         'telemetry() has nothing to tell: build the optimizer with the option telemetry: true, which costs a few ' +
           'thin products a step and is off by default',
       );
     }
-    return this.measurements.rows();
+    return measurements.rows();
   }
 
   /** The state as tfjs saves it: factors, frozen parts, moments, counters. Live tensors, until the step after next. */
@@ -470,8 +279,7 @@ export class ProjectedOptimizer extends Optimizer {
   /** All that is needed to go on, besides the weights of the model and the options, as it is now: live tensors. */
   checkpoint(): Checkpoint {
     this.expectAlive();
-    const {iterations: steps, pending, skipped: skips} = this;
-    return {steps, pending, skips, weights: this.roster.saved(), inners: this.inners.states()};
+    return {...this.training.counts(), weights: this.roster.saved(), inners: this.inners.states()};
   }
 
   /**
@@ -484,7 +292,7 @@ export class ProjectedOptimizer extends Optimizer {
   override async setWeights(weights: NamedTensors): Promise<void> {
     this.expectAlive();
     if (isPacked(weights, this.checkpoint(), this.header)) {
-      this.measurements?.dispose();
+      this.training.measurements?.dispose();
       return;
     }
     const ended = weights.find(({tensor}) => tensor.isDisposed || isGone(tensor));
@@ -525,16 +333,13 @@ export class ProjectedOptimizer extends Optimizer {
     this.inners.adoptRates(inner);
   }
 
-  private takeOver({steps, pending, skips, weights, inners}: Checkpoint): void {
+  private takeOver(checkpoint: Checkpoint): void {
     this.roster.dispose();
-    this.measurements?.dispose();
+    this.training.measurements?.dispose();
     this.inners.forget();
-    this.roster.restore(weights);
-    this.inners.restore(inners);
-    this.iterations_ = steps;
-    this.pending = pending;
-    this.skips = skips;
-    this.verdicts.forget();
+    this.roster.restore(checkpoint.weights);
+    this.inners.restore(checkpoint.inners);
+    this.training.resume(checkpoint);
   }
 
   /** JSON in a string called `name`: tfjs mangles all other strings and keys when it loads a model. */
@@ -556,7 +361,7 @@ export class ProjectedOptimizer extends Optimizer {
     if (this.disposed) return;
     this.disposed = true;
     this.roster.dispose();
-    this.measurements?.dispose();
+    this.training.measurements?.dispose();
     this.inners.dispose();
     this.header.dispose();
   }

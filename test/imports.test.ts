@@ -87,6 +87,7 @@ describe('who may import whom', () => {
       'checkpoint.ts',
       'inspect.ts',
       'optimizer.ts',
+      'training.ts',
       'telemetry.ts',
       'rules/allocate-ranks.ts',
     ];
