@@ -81,6 +81,7 @@ describe('who may import whom', () => {
       'whole-weight.ts',
       'store.ts',
       'inner.ts',
+      'slots.ts',
       'inners.ts',
       'guard.ts',
       'roster.ts',
