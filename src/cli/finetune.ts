@@ -15,12 +15,13 @@ import {type Options, readOptions} from './finetune/options.js';
 import {classesFile, prepare, type Prepared} from './finetune/prepare.js';
 import type {Result} from './finetune/result.js';
 import {describeMethod, facts, resultPage, resultText} from './finetune/show.js';
-import {training, type Training} from './finetune/train.js';
+import {training} from './finetune/train.js';
 import {Interruption} from './interruption.js';
 import {version} from './package.js';
 import {progressLine} from './progress.js';
 import {methodOf} from './adapt/method-names.js';
 import {count, percent} from './table.js';
+import type {Training} from './training-loop.js';
 import {UsageError} from './usage-error.js';
 
 /**

@@ -2,7 +2,7 @@ import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:f
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi} from 'vitest';
+import {afterAll, beforeAll, describe, expect, test, vi} from 'vitest';
 import {decodeAdapter} from '../../../src/adapter/format.js';
 import {ioHandler} from '../../../src/adapter/io.js';
 import {mergeAdapter} from '../../../src/adapter/merge.js';
@@ -12,10 +12,11 @@ import type {ClassScores, NumberScores} from '../../../src/cli/finetune/measure.
 import {unfreeze} from '../../../src/cli/finetune/model.js';
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
+import {heard} from '../console.js';
 import {clouds, csv, dense, grey, init, modelIn, write} from './make.js';
 
 let folder: string;
-const said: string[] = [];
+const said = heard();
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   await chooseBackend('wasm');
@@ -55,15 +56,6 @@ beforeAll(async () => {
     write(at('photos', isTop ? 'top' : 'under', `${i}.png`), image);
   }
 });
-beforeEach(() => {
-  said.length = 0;
-  const say = (...parts: unknown[]) => said.push(parts.join(' ')) > 0;
-  vi.spyOn(console, 'log').mockImplementation(say);
-  vi.spyOn(console, 'error').mockImplementation(say);
-  vi.spyOn(process.stdout, 'write').mockImplementation(say);
-  vi.spyOn(process.stderr, 'write').mockImplementation(say);
-});
-afterEach(() => vi.restoreAllMocks());
 afterAll(() => rmSync(folder, {recursive: true}));
 
 const finetune = (model: string, data: string, out: string, ...args: string[]) =>
