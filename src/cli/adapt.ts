@@ -93,7 +93,7 @@ class Run {
       prompt,
       before,
     };
-    writeFiles({
+    await writeFiles({
       [join(out, runFiles.report)]: resultPage(result, setting, after),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });

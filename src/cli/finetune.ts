@@ -175,7 +175,7 @@ class Run {
 
     const after = done.diverged ? undefined : await this.measureUnless(interruption.signal);
     const result = this.result(done, kept.adapterBytes, before, after);
-    writeFiles({
+    await writeFiles({
       [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
