@@ -40,7 +40,7 @@ test('what is behind the one that is taken is not looked at', async () => {
   );
   expect(looks.splice(0)).toEqual(['tensorflow']);
   expect(await chosen(looking('tensorflow', false), looking('webgpu', false), looking('abacus', true))).toBe(
-    'wasm',
+    'abacus',
   );
   expect(looks.splice(0)).toEqual(['tensorflow', 'webgpu', 'abacus']);
   const asked = await chooseBackend('abacus', [looking('webgpu', true), looking('abacus', true)]);

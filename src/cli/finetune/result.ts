@@ -1,4 +1,4 @@
-import {count, kilobytes, milliseconds, percent} from '../table.js';
+import {count, examples, kilobytes, milliseconds, percent} from '../table.js';
 import {methodOf} from '../adapt/method-names.js';
 import type {Scores} from './measure.js';
 import type {InputFacts} from './prepare.js';
@@ -45,20 +45,23 @@ export interface Result {
   versions: Record<'tfjs-lora' | 'tfjs' | 'node' | 'backend', string>;
 }
 
-/** Five significant digits. */
-const short = (value: number) =>
-  Number.isFinite(value) ? String(Number(value.toPrecision(5))) : 'no number';
+/** Five significant digits, thousands set apart. */
+export function rounded(value: number): string {
+  if (!Number.isFinite(value)) return 'no number';
+  const five = Number(value.toPrecision(5));
+  return Math.abs(five) >= 1000 && Math.abs(five) < 1e15 ? count(five) : String(five);
+}
 
 /** Scores by what they are called. */
 const shown = (scores: Scores): [string, string][] =>
   'accuracy' in scores
     ? [
         ['Accuracy', percent(scores.accuracy)],
-        ['Cross-entropy, nats', short(scores.loss)],
+        ['Cross-entropy, nats', rounded(scores.loss)],
       ]
     : [
-        ['Root mean squared error', short(scores.rmse)],
-        ['Mean absolute error', short(scores.mae)],
+        ['Root mean squared error', rounded(scores.rmse)],
+        ['Mean absolute error', rounded(scores.mae)],
       ];
 
 /** The result as tables: what was learned, and what it cost. */
@@ -75,7 +78,7 @@ export function resultTables(result: Result): string[][][] {
   return [
     [
       [
-        `Held out, ${count(heldOut.size)} examples`,
+        `Held out, ${examples(heldOut.size)}`,
         'before',
         'after',
         isClasses ? 'by the shares of classes' : 'always the mean',
