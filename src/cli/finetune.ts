@@ -108,13 +108,18 @@ interface Plan {
 }
 
 class Run {
+  /** Warnings and notes besides those of what was understood. */
+  private readonly remarks: [name: string, text: string][] = [];
+
   constructor(
     private readonly prepared: Prepared,
     private readonly optimizer: ProjectedOptimizer,
     private readonly backend: Backend,
     private readonly options: Options,
     private readonly plan: Plan,
-  ) {}
+  ) {
+    for (const warning of plan.warnings) this.remarks.push(['Warning', warning]);
+  }
 
   async run(): Promise<number> {
     this.introduce();
@@ -143,7 +148,9 @@ class Run {
     // Of a head that gives a few numbers only that was said: no unit brings all labels there.
     if (outOfReach(head, task, train.targets, false) !== undefined) return;
     const warning = otherUnits(outputs, train.targets, before.rmse / baseline.rmse);
-    if (warning !== undefined) console.log(facts([['Warning', warning]]));
+    if (warning === undefined) return;
+    this.remarks.push(['Warning', warning]);
+    console.log(facts([['Warning', warning]]));
   }
 
   private introduce(): void {
@@ -158,9 +165,8 @@ class Run {
       ['Trains', `${count(trained)} numbers, ${percent(trained / all)} of the weights`],
       ['Backend', note],
       ...(advice === undefined ? [] : [['Advice', advice] as [string, string]]),
-      ...this.plan.warnings.map((warning): [string, string] => ['Warning', warning]),
     ];
-    console.log(facts(pairs));
+    console.log(facts([...pairs, ...this.remarks]));
   }
 
   private async learn(before: Scores, interruption: Interruption): Promise<number> {
@@ -179,11 +185,12 @@ class Run {
 
     const after = done.diverged ? undefined : await this.measureUnless(interruption.signal);
     const result = this.result(done, kept.adapterBytes, before, after);
+    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes(), ...this.verdict(after)];
+    const remarks = [...this.remarks, ...notes.map((text): [string, string] => ['Note', text])];
     await writeFiles({
-      [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note),
+      [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note, remarks),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
-    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes(), ...this.verdict(after)];
     const told = notes.map(note => `Note     ${note}`);
     if (!after) {
       console.log(`Stopped after step ${trained} of ${steps}. What was learned until then is in ${out}.`);
@@ -295,7 +302,7 @@ class Run {
     const baseline = this.baseline();
     if (!after || !(after.loss >= baseline.loss)) return [];
     const what = 'rmse' in baseline ? 'always giving the mean' : 'guessing by the shares of the classes';
-    return [`${what} is still as good: more --epochs, another --lr or other inputs may help`];
+    return [`${what} is as good or better: more --epochs, another --lr or other inputs may help`];
   }
 
   private effective(): Result['options'] {

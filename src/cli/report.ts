@@ -38,7 +38,7 @@ const style = `
   pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: 6px;
     padding: .75rem; font-size: .85rem; }
   @media (max-width: 560px) { body { margin: 1.5rem auto; padding: 0 .9rem; } table { font-size: .85rem; }
-    th, td { padding: .35rem .3rem; } td:first-child { white-space: normal; } svg text { font-size: 21px; } }`;
+    th, td { padding: .35rem .3rem; } th, td:first-child { white-space: normal; } svg text { font-size: 21px; } }`;
 
 /** A whole HTML page; it loads nothing. */
 export function reportPage({title, subtitle, tables, charts, samples, facts, usage}: Report): string {

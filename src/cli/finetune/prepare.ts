@@ -110,6 +110,7 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
       : []),
     ['To learn', numberOf(train.size)],
     ['Held out', `${numberOf(heldOut.size)}: ${heldOutIs}`],
+    ...given.warnings.map((warning): [string, string] => ['Note', `tfjs says of the model: ${warning}`]),
     ...data.notes.map((note): [string, string] => ['Note', note]),
     ...constant.map((name): [string, string] => ['Note', `the label "${name}" is the same in every example`]),
     ...(heldOut.size < fewHeldOut ? [['Warning', describeFew(heldOut.size)] as [string, string]] : []),

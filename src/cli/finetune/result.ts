@@ -104,7 +104,7 @@ export function confusionTable({task, heldOut: {after}}: Result): string[][] | u
   if (task.kind !== 'classes' || !after || !('confusion' in after) || task.classes.length > mostClasses)
     return undefined;
   return [
-    ['Is, taken for', ...task.classes.map(oneLine)],
+    ['Is ↓ taken for →', ...task.classes.map(oneLine)],
     ...after.confusion.map((row, i) => [oneLine(task.classes[i]!), ...row.map(String)]),
   ];
 }

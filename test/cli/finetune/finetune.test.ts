@@ -736,7 +736,7 @@ test('numbers: standardised inputs and labels, errors in the units of the labels
   expect(rmse).toBeGreaterThan(is!.rmse / 3);
   expect(rmse).toBeLessThan(is!.rmse * 3);
   expect(readFileSync(at('priced/report.html'), 'utf8')).toMatch(
-    /mean squared error, training.*Losses above [\d.]+ are drawn there/s,
+    /mean squared error, training.*Losses above [\d.]+ are drawn there\. These are errors of the standardised labels/s,
   );
 });
 
@@ -749,7 +749,10 @@ test('numbers that the head has never seen are warned of; several at once', asyn
   );
   // While there is still time to stop.
   expect(lines.indexOf('--standardise-labels')).toBeLessThan(lines.indexOf('step 1/1'));
-  expect(lines).toMatch(/Note +always giving the mean is still as good/);
+  expect(lines).toMatch(/Note +always giving the mean is as good or better/);
+  expect(readFileSync(at('far/report.html'), 'utf8')).toMatch(
+    /<dt>Warning<\/dt><dd>the labels go from .*<dt>Note</s,
+  );
   write(
     at('both.csv'),
     csv(60, i => [Math.sin(i), Math.cos(i), Math.sin(i), 1 + Math.cos(i)], ['a', 'b', 'y', 'z']),
@@ -989,4 +992,18 @@ test('a label that a head cannot give is warned of, and one column of several th
   );
   expect(await finetune('pair', 'half-still.csv', 'stiff', '--label', 'y,z', '--steps', '1')).toBe(0);
   expect(said.join('\n')).toMatch(/^Note +the label "z" is the same in every example$/m);
+});
+
+test('what tfjs warns of while it loads a model is said as a note', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+  await modelIn(at('loose'), [
+    tf.layers.dense({units: 6, inputShape: [2]}),
+    tf.layers.dense({units: 2, inputShape: [5], activation: 'softmax', name: 'second'}),
+  ]);
+  warn.mockClear();
+  expect(await finetune('loose', 'clouds.csv', 'tight', '--steps', '1')).toBe(0);
+  expect(warn).not.toHaveBeenCalled();
+  expect(said.join('\n')).toMatch(
+    /^Note +tfjs says of the model: The shape of the input tensor .* layer second/m,
+  );
 });
