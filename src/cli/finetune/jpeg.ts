@@ -32,8 +32,7 @@ const mostMemory = 4096;
  */
 export function decodeJpeg(file: Uint8Array, reader: JpegReader): Picture {
   const limits = {maxResolutionInMP: mostPixels / 1e6, maxMemoryUsageInMB: mostMemory};
-  // Tolerant, it gives grey for what is not there.
-  const options = {useTArray: true, formatAsRGBA: false, tolerantDecoding: false, ...limits};
+  const options = {useTArray: true, formatAsRGBA: false, ...limits};
   try {
     const {width, height, data} = reader.decode(file, options);
     return {width, height, channels: 3, bytes: data};
