@@ -15,7 +15,7 @@ import {adaptation} from './byte-lm/adaptation.js';
 import {expectWritable, loadModel, runFiles, runFolder, writeFiles} from './files.js';
 import {Interruption} from './interruption.js';
 import {modelBytes, modelFolder} from './package.js';
-import {progressLine} from './progress.js';
+import {progressLine, withProgress} from './progress.js';
 import {count, percent} from './table.js';
 import type {Training} from './training-loop.js';
 
@@ -114,15 +114,10 @@ class Run {
   /** With a progress line. */
   private async train(signal: AbortSignal): Promise<Training> {
     const {steps, seed} = this.options;
-    const progress = progressLine();
-    try {
-      return await adaptation(this.model, this.optimizer, this.ground.target.train, {
-        ...{steps, seed, signal},
-        onStep: progress.update,
-      });
-    } finally {
-      progress.end();
-    }
+    const {train} = this.ground.target;
+    return withProgress(progressLine(), onStep =>
+      adaptation(this.model, this.optimizer, train, {steps, seed, signal, onStep}),
+    );
   }
 
   /** Undefined after a signal. */

@@ -21,7 +21,7 @@ import {training} from './finetune/train.js';
 import {otherUnits} from './finetune/units.js';
 import {Interruption} from './interruption.js';
 import {version} from './package.js';
-import {progressLine} from './progress.js';
+import {progressLine, withProgress} from './progress.js';
 import {methodOf} from './adapt/method-names.js';
 import {count, percent} from './table.js';
 import type {Training} from './training-loop.js';
@@ -232,17 +232,15 @@ class Run {
             every: {steps: checkpointEvery},
             data: () => ({loss}),
           });
-    try {
-      return await training(model, this.optimizer, task, train, {
+    return withProgress(progress, show =>
+      training(model, this.optimizer, task, train, {
         ...{steps, batch, seed, loss, signal},
         onStep: async step => {
-          progress.update(step);
+          show(step);
           await keeper?.step();
         },
-      });
-    } finally {
-      progress.end();
-    }
+      }),
+    );
   }
 
   /** What the model gives for the examples that are held out. */

@@ -24,7 +24,8 @@ export const percent = (share: number): string => `${(100 * share).toFixed(1)} %
 export const count = (n: number): string => n.toLocaleString('en-US');
 
 /** As 1 example, 4,087 examples. */
-export const examples = (n: number): string => `${count(n)} ${n === 1 ? 'example' : 'examples'}`;
+export const several = (n: number, one: string, more = `${one}s`): string =>
+  `${count(n)} ${n === 1 ? one : more}`;
 
 /** Bytes as 3,526 kB, or 512 bytes. */
 export const kilobytes = (bytes: number): string =>

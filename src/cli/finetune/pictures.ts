@@ -1,6 +1,7 @@
 /** A folder of images: a subfolder for each class. */
 import {readdirSync, readFileSync} from 'node:fs';
 import {basename, extname, join, resolve} from 'node:path';
+import {several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {decodeJpeg, loadJpegReader} from './jpeg.js';
 import type {Picture} from './picture.js';
@@ -54,7 +55,10 @@ export async function readPictures(folder: string): Promise<Pictures> {
     size: files.length,
     labels: files.map(({label}) => label),
     labelled: 'folders',
-    note: others > 0 ? `${others} other files and folders passed over` : undefined,
+    note:
+      others > 0
+        ? `${several(others, 'file or folder', 'files and folders')} passed over: no PNG or JPEG`
+        : undefined,
     where: i => files[i]!.path,
     read: async i => decode(readFileSync(files[i]!.path)),
   };

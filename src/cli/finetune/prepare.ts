@@ -2,7 +2,7 @@
 import {existsSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
-import {count, examples as numberOf, percent} from '../table.js';
+import {percent, several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {type Examples, pick} from './examples.js';
 import {featuresOf, withoutEmpty} from './features.js';
@@ -108,8 +108,8 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     ...(frozen.length > 0
       ? [['Unfrozen', `${listed(frozen, 6)}: saved as not trainable`] as [string, string]]
       : []),
-    ['To learn', numberOf(train.size)],
-    ['Held out', `${numberOf(heldOut.size)}: ${heldOutIs}`],
+    ['To learn', several(train.size, 'example')],
+    ['Held out', `${several(heldOut.size, 'example')}: ${heldOutIs}`],
     ...given.warnings.map((warning): [string, string] => ['Note', `tfjs says of the model: ${warning}`]),
     ...data.notes.map((note): [string, string] => ['Note', note]),
     ...constant.map((name): [string, string] => ['Note', `the label "${name}" is the same in every example`]),
@@ -160,7 +160,7 @@ async function load(source: Source, {model, folder}: Given, options: Options): P
     labels,
     columns,
     notes: [
-      ...(left > 0 ? [`${count(left)} rows with empty cells left out`] : []),
+      ...(left > 0 ? [`${several(left, 'row')} with empty cells left out`] : []),
       ...(note === undefined ? [] : [note]),
     ],
   };
@@ -234,7 +234,7 @@ function describeHead(head: Head, {head: treatment, newHead}: Options): string {
 const fewHeldOut = 10;
 
 const describeFew = (size: number): string =>
-  `only ${numberOf(size)} ${size === 1 ? 'is' : 'are'} held out, which measures the model only roughly: ` +
+  `only ${several(size, 'example')} ${size === 1 ? 'is' : 'are'} held out, which measures the model only roughly: ` +
   'set more aside with --split or --test';
 
 /** @throws UsageError where all examples are of one class, though there are columns for several */

@@ -1,4 +1,4 @@
-import {count, examples, kilobytes, milliseconds, percent} from '../table.js';
+import {count, kilobytes, milliseconds, percent, several} from '../table.js';
 import {methodOf} from '../adapt/method-names.js';
 import type {Scores} from './measure.js';
 import type {InputFacts} from './prepare.js';
@@ -78,7 +78,7 @@ export function resultTables(result: Result): string[][][] {
   return [
     [
       [
-        `Held out, ${examples(heldOut.size)}`,
+        `Held out, ${several(heldOut.size, 'example')}`,
         'before',
         'after',
         isClasses ? 'by the shares of classes' : 'always the mean',

@@ -232,7 +232,7 @@ describe('mistakes are one line, and nothing is written', () => {
         ),
         'thin.csv'),
       ],
-      'has 1 columns besides the label (a): more columns are needed',
+      'has 1 column besides the label (a): more columns are needed',
     ],
     [
       'ragged rows',
