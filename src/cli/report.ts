@@ -30,7 +30,7 @@ const style = `
   th, td { text-align: right; padding: .35rem .5rem; white-space: nowrap; border-bottom: 1px solid var(--line); }
   th:first-child, td:first-child { text-align: left; padding-left: 0; } th { font-weight: 600; }
   .scroll { overflow-x: auto; }
-  svg[role] { width: 100%; height: auto; } svg text { fill: var(--soft); font: 13px system-ui, sans-serif; }
+  svg[role] { width: 100%; height: auto; overflow: visible; } svg text { fill: var(--soft); font: 13px system-ui, sans-serif; }
   .legend { color: var(--soft); font-size: .85rem; margin: .25rem 0; }
   .legend span { white-space: nowrap; margin-right: 1.25rem; } .legend svg { width: 40px; height: 10px; }
   dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; } dd { margin: 0; overflow-wrap: anywhere; }
