@@ -11,12 +11,13 @@ import {type Options, readOptions, textName} from './adapt/options.js';
 import {isDiverged, type Result} from './adapt/result.js';
 import {describeMethod, generateLine, resultPage, resultText, type Setting} from './adapt/show.js';
 import type {Snapshot} from './adapt/snapshot.js';
-import {type Adaptation, adaptation} from './byte-lm/adaptation.js';
+import {adaptation} from './byte-lm/adaptation.js';
 import {expectWritable, loadModel, runFiles, runFolder, writeFiles} from './files.js';
 import {Interruption} from './interruption.js';
 import {modelBytes, modelFolder} from './package.js';
-import {progressLine} from './progress.js';
+import {progressLine, withProgress} from './progress.js';
 import {count, percent} from './table.js';
+import type {Training} from './training-loop.js';
 
 /**
  * Runs `tfjs-lora adapt`; with `--help` it prints the help, with `--compare` it runs several methods.
@@ -92,7 +93,7 @@ class Run {
       prompt,
       before,
     };
-    writeFiles({
+    await writeFiles({
       [join(out, runFiles.report)]: resultPage(result, setting, after),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
@@ -111,17 +112,12 @@ class Run {
   }
 
   /** With a progress line. */
-  private async train(signal: AbortSignal): Promise<Adaptation> {
+  private async train(signal: AbortSignal): Promise<Training> {
     const {steps, seed} = this.options;
-    const progress = progressLine();
-    try {
-      return await adaptation(this.model, this.optimizer, this.ground.target.train, {
-        ...{steps, seed, signal},
-        onStep: progress.update,
-      });
-    } finally {
-      progress.end();
-    }
+    const {train} = this.ground.target;
+    return withProgress(progressLine(), onStep =>
+      adaptation(this.model, this.optimizer, train, {steps, seed, signal, onStep}),
+    );
   }
 
   /** Undefined after a signal. */
@@ -131,7 +127,7 @@ class Run {
   }
 
   private result(
-    {loss, msPerStep}: Adaptation,
+    {loss, msPerStep}: Training,
     {adapterBytes}: Kept,
     before: Snapshot,
     after: Snapshot | undefined,

@@ -1,6 +1,6 @@
 /** Which tfjs backend a command runs on. */
 import {execFile} from 'node:child_process';
-import {promisify} from 'node:util';
+import {createRequire} from 'node:module';
 import * as tf from '@tensorflow/tfjs';
 import {installWasmKernels} from '../wasm/install.js';
 import {UsageError} from './usage-error.js';
@@ -54,9 +54,12 @@ export const candidates: readonly Candidate[] = [
 ];
 
 async function prepareWebgpu(isAsked: boolean): Promise<Missing | undefined> {
+  if (!hasDawn()) return {state: 'not installed', why: 'npm install webgpu'};
   // Dawn writes its complaints to the terminal, past Node: the first look is taken in another process.
-  const seen = await lookForGraphics();
-  if (seen === 'not installed') return {state: seen, why: 'npm install webgpu'};
+  const seen = await answerOf<Graphics | null>(graphicsScript);
+  if (seen === undefined) {
+    return {state: 'does not start', why: 'the look for a graphics adapter, in a process of its own, failed'};
+  }
   if (seen === null) return {state: 'does not start', why: 'there is no graphics adapter'};
   if (seen.isSoftware && !isAsked) {
     return {state: 'only when asked', why: `its adapter is software (${seen.name}), not a graphics card`};
@@ -65,22 +68,35 @@ async function prepareWebgpu(isAsked: boolean): Promise<Missing | undefined> {
   return undefined;
 }
 
-async function lookForGraphics(): Promise<Graphics | null | 'not installed'> {
+/** Whether the package is installed that brings webgpu to Node. */
+export function hasDawn(): boolean {
   try {
-    import.meta.resolve('webgpu');
+    createRequire(import.meta.url).resolve('webgpu');
+    return true;
   } catch {
-    return 'not installed';
+    return false;
   }
-  // It ends by itself: Dawn, which lives as long as something holds on to it, may crash within process.exit().
-  const script = `import {openWebgpu} from ${JSON.stringify(new URL('webgpu.js', import.meta.url).href)};
-    process.stdout.write(JSON.stringify((await openWebgpu()) ?? null));
-    delete globalThis.navigator;`;
+}
+
+/** It ends by itself: Dawn, which lives as long as something holds on to it, may crash within process.exit(). */
+const graphicsScript = `import {openWebgpu} from ${JSON.stringify(new URL('webgpu.js', import.meta.url).href)};
+  process.stdout.write(JSON.stringify((await openWebgpu()) ?? null));
+  delete globalThis.navigator;`;
+
+/**
+ * What a script prints in a process of its own, as JSON; undefined where that is not whole. A process that crashes or
+ * hangs once it has printed has answered.
+ * @param timeout milliseconds after which it is ended
+ */
+export async function answerOf<T>(script: string, timeout = 20_000): Promise<T | undefined> {
+  const args = ['--input-type=module', '--eval', script];
+  const printed = await new Promise<string>(resolve =>
+    execFile(process.execPath, args, {timeout, killSignal: 'SIGKILL'}, (_, stdout) => resolve(stdout)),
+  );
   try {
-    const args = ['--input-type=module', '--eval', script];
-    const {stdout} = await promisify(execFile)(process.execPath, args, {timeout: 20_000});
-    return JSON.parse(stdout) as Graphics | null;
+    return JSON.parse(printed) as T;
   } catch {
-    return null;
+    return undefined;
   }
 }
 
@@ -134,16 +150,20 @@ export interface Backend {
 }
 
 /**
- * Makes the named backend the current one or, without a name, the fastest that is installed. On wasm the
- * kernels of `tfjs-lora/wasm` are installed too.
+ * Makes the named backend the current one or, without a name, the fastest that is installed: the first that works. Those
+ * behind it are not looked at. On wasm the kernels of `tfjs-lora/wasm` are installed too.
+ * @param known what there is, fastest first
  * @throws UsageError if the named backend is unknown or does not start; it lists those that do
  */
-export async function chooseBackend(asked?: string): Promise<Backend> {
+export async function chooseBackend(
+  asked?: string,
+  known: readonly Candidate[] = candidates,
+): Promise<Backend> {
   // Keeps the cpu backend from advertising another one on the console.
   tf.enableProdMode();
-  const choice = candidates.filter(({name}) => asked === undefined || name === asked);
+  const choice = known.filter(({name}) => asked === undefined || name === asked);
   if (choice.length === 0) {
-    const names = candidates.map(({name}) => name).join(', ');
+    const names = known.map(({name}) => name).join(', ');
     throw new UsageError(`unknown backend "${asked}": --backend takes ${names}`);
   }
   const passed: {name: string; attempt: Missing}[] = [];
@@ -163,7 +183,7 @@ export async function chooseBackend(asked?: string): Promise<Backend> {
     };
   }
   const working: string[] = [];
-  for (const candidate of candidates)
+  for (const candidate of known)
     if ((await start(candidate, true)).state === 'works') working.push(candidate.name);
   const {attempt} = passed[0]!;
   const what = attempt.state === 'not installed' ? 'is not installed' : `${attempt.state} (${attempt.why})`;

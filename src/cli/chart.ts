@@ -94,7 +94,7 @@ ${vertical
   .map(
     bits =>
       across(bits, 'stroke="var(--line)"') +
-      `<text x="${margin.left - 8}" y="${y(bits)}" dy=".35em" text-anchor="end">${bits.toFixed(digitsOf(vertical))}</text>`,
+      `<text x="${margin.left - 8}" y="${y(bits)}" dy=".35em" text-anchor="end">${tickLabel(bits, vertical)}</text>`,
   )
   .join('\n')}
 ${steps.map(step => `<text x="${x(step)}" y="${height - margin.bottom}" dy="1.3em" text-anchor="middle">${step}</text>`).join('\n')}
@@ -154,6 +154,16 @@ const place = (share: number, from: number, to: number) => (from + (to - from) *
 /** Digits after the point that tell ticks apart. */
 const digitsOf = (ticks: readonly number[]) =>
   Math.max(0, Math.ceil(-Math.log10((ticks.at(-1)! - ticks[0]!) / (ticks.length - 1)) - 1e-9));
+
+/** A tick in as many digits as tell it from the others; from 100,000 on as 5.5e10, for there is no more room. */
+export function tickLabel(tick: number, ticks: readonly number[]): string {
+  const largest = Math.max(...ticks.map(Math.abs));
+  if (largest < 1e5) return tick.toFixed(digitsOf(ticks));
+  if (tick === 0) return '0';
+  const apart = (ticks.at(-1)! - ticks[0]!) / (ticks.length - 1);
+  const digits = Math.max(0, Math.ceil(Math.log10(Math.abs(tick)) - Math.log10(apart) - 1e-9));
+  return String(Number(tick.toExponential(digits)).toExponential()).replace('e+', 'e');
+}
 
 const legend = (keys: {style: string; name: string}[]) =>
   `<p class="legend">${keys

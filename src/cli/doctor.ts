@@ -6,7 +6,7 @@ import {dirname, join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {installWasmKernels} from '../wasm/install.js';
 import {readArguments} from './arguments.js';
-import {type Attempt, type Candidate, candidates, start} from './backend.js';
+import {type Attempt, type Candidate, candidates, hasDawn, start} from './backend.js';
 import {version} from './package.js';
 import {table} from './table.js';
 
@@ -204,6 +204,12 @@ function advice(backends: readonly Checked[]): Finding[] {
     note(
       'native kernels, where libtensorflow can be downloaded: npm install @tensorflow/tfjs-node (an NVIDIA card with ' +
         'CUDA 11.2: @tensorflow/tfjs-node-gpu); tfjs-lora takes them when they are there, untested',
+    );
+  }
+  if (hasDawn()) {
+    note(
+      'a program on webgpu in Node should end by itself: process.exit() may crash in Dawn, which then still runs ' +
+        '(measured: about one in three)',
     );
   }
   if (missing('webgpu')) {

@@ -1,27 +1,23 @@
 /** Models and other files on disk, each written whole or not at all. */
-import {existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync} from 'node:fs';
+import {existsSync, mkdirSync, rmSync, statSync, writeFileSync} from 'node:fs';
 import {dirname, join, resolve} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import {nodeFiles, writeWhole} from '../adapter/files.js';
 import {UsageError} from './usage-error.js';
 
 /**
- * Writes files so that each appears complete or not at all: all are first written beside their places, then
- * moved. Folders are made as needed.
- * @throws UsageError if a folder cannot be made or written to; nothing is left behind then
+ * Writes files one after another, each complete and on the disk or not at all. Folders are made as needed, all of them
+ * before the first file.
+ * @throws UsageError if a folder cannot be made, then without any file, or a file cannot be written
  */
-export function writeFiles(files: Record<string, string | Uint8Array>): void {
-  const written: {path: string; temporary: string}[] = [];
-  try {
-    for (const [path, content] of Object.entries(files)) {
-      const temporary = `${path}.${process.pid}.tmp`;
-      makeFolder(dirname(path));
-      written.push({path, temporary});
-      writeFileSync(temporary, content);
-    }
-    for (const {path, temporary} of written) renameSync(temporary, path);
-  } catch (error) {
-    for (const {temporary} of written) if (existsSync(temporary)) rmSync(temporary);
-    throw new UsageError(`cannot write: ${(error as Error).message}`);
+export async function writeFiles(files: Readonly<Record<string, string | Uint8Array>>): Promise<void> {
+  const text = new TextEncoder();
+  for (const path of Object.keys(files)) attempt(`cannot write ${path}`, dirname(path), makeFolder);
+  for (const [path, content] of Object.entries(files)) {
+    const bytes = typeof content === 'string' ? text.encode(content) : content;
+    await writeWhole(path, bytes).catch((error: Error) => {
+      throw new UsageError(`cannot write ${path}: ${reasonOf(error)}`);
+    });
   }
 }
 
@@ -30,26 +26,42 @@ export function writeFiles(files: Record<string, string | Uint8Array>): void {
  * returns for a place in /proc.
  */
 function makeFolder(folder: string): string | undefined {
-  if (existsSync(folder)) return undefined;
+  if (existsSync(folder)) {
+    if (!statSync(folder).isDirectory()) throw new Error(`${folder} is a file, not a folder`);
+    return undefined;
+  }
   const above = makeFolder(dirname(resolve(folder)));
   mkdirSync(folder);
   return above ?? folder;
 }
+
+/** Does something with a folder; what goes wrong becomes a UsageError. */
+function attempt(fails: string, folder: string, work: (folder: string) => void): void {
+  try {
+    work(folder);
+  } catch (error) {
+    throw new UsageError(`${fails}: ${reasonOf(error as Error)}`);
+  }
+}
+
+/** What the system says, without the name of a temporary file, which tells people nothing. */
+const reasonOf = ({message}: Error): string => message.replace(/, \w+ '.*\.tmp'.*$/s, '');
 
 /**
  * Tries to make a folder and write in it, and leaves everything as it was.
  * @throws UsageError if that fails
  */
 export function expectWritable(folder: string): void {
-  const probe = join(folder, `${process.pid}.tmp`);
-  try {
+  attempt(`cannot write to ${folder}`, folder, () => {
+    const probe = join(folder, `${process.pid}.tmp`);
     const made = makeFolder(folder);
-    writeFileSync(probe, '');
-    rmSync(probe);
-    if (made !== undefined) rmSync(made, {recursive: true});
-  } catch (error) {
-    throw new UsageError(`cannot write to ${folder}: ${(error as Error).message}`);
-  }
+    try {
+      writeFileSync(probe, '');
+      rmSync(probe);
+    } finally {
+      if (made !== undefined) rmSync(made, {recursive: true});
+    }
+  });
 }
 
 /** The files of a run. */
@@ -99,7 +111,7 @@ export async function saveModel(
         [join(folder, 'model.json')]: JSON.stringify(json),
       };
       for (const [name, text] of Object.entries(others)) files[join(folder, name)] = text;
-      writeFiles(files);
+      await writeFiles(files);
       return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
     }),
   );
@@ -107,17 +119,13 @@ export async function saveModel(
 
 /**
  * Reads a model from the `model.json` of a folder and the weight files it names.
- * @throws UsageError if there is none
+ * @throws UsageError if there is none, or it is damaged
  */
 export async function loadModel(folder: string): Promise<tf.LayersModel> {
-  const path = join(folder, 'model.json');
-  if (!existsSync(path)) throw new UsageError(`no model in ${folder}: model.json is missing`);
-  const json = JSON.parse(readFileSync(path, 'utf8')) as tf.io.ModelJSON;
-  const weightSpecs = json.weightsManifest.flatMap(group => group.weights);
-  const parts = json.weightsManifest
-    .flatMap(group => group.paths)
-    .map(name => readFileSync(join(folder, name)));
-  const weightData = Uint8Array.from(Buffer.concat(parts)).buffer;
-  const modelTopology = json.modelTopology as object;
-  return tf.loadLayersModel(tf.io.fromMemory({modelTopology, weightSpecs, weightData}));
+  if (!existsSync(join(folder, 'model.json')))
+    throw new UsageError(`no model in ${folder}: model.json is missing`);
+  const artifacts = await nodeFiles(folder).load!().catch((error: Error) => {
+    throw new UsageError(`cannot read the model in ${folder}: ${error.message}`);
+  });
+  return tf.loadLayersModel(tf.io.fromMemory(artifacts));
 }

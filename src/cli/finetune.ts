@@ -7,20 +7,24 @@ import {checkpoints, latestCheckpoint, loadCheckpoint} from '../resume/index.js'
 import {countParameters} from './adapt/optimizer.js';
 import {type Backend, chooseBackend} from './backend.js';
 import {expectWritable, mergedFolder, runFiles, runFolder, saveModel, writeFiles} from './files.js';
+import {expectApart} from './finetune/apart.js';
 import {keepAdapter} from './finetune/keep.js';
 import {baselineOf, outputsOf, type Scores, scoresOf} from './finetune/measure.js';
 import {expectFinite, readModel} from './finetune/model.js';
 import {optimizerFor} from './finetune/optimizer.js';
 import {type Options, readOptions} from './finetune/options.js';
 import {classesFile, prepare, type Prepared} from './finetune/prepare.js';
+import {outOfReach} from './finetune/reach.js';
 import type {Result} from './finetune/result.js';
 import {describeMethod, facts, resultPage, resultText} from './finetune/show.js';
-import {training, type Training} from './finetune/train.js';
+import {training} from './finetune/train.js';
+import {otherUnits} from './finetune/units.js';
 import {Interruption} from './interruption.js';
 import {version} from './package.js';
-import {progressLine} from './progress.js';
+import {progressLine, withProgress} from './progress.js';
 import {methodOf} from './adapt/method-names.js';
 import {count, percent} from './table.js';
+import type {Training} from './training-loop.js';
 import {UsageError} from './usage-error.js';
 
 /**
@@ -46,6 +50,7 @@ export async function finetune(args: string[]): Promise<number> {
   try {
     const {parameters, warnings} = await expectTrainable(prepared.model, optimizer, options);
     const out = folderOf(options);
+    expectApart(out, given.folder, options.data, options.out !== undefined);
     expectWritable(out);
     return await new Run(prepared, optimizer, backend, options, {steps, out, parameters, warnings}).run();
   } finally {
@@ -103,25 +108,31 @@ interface Plan {
 }
 
 class Run {
+  /** Warnings and notes besides those of what was understood. */
+  private readonly remarks: [name: string, text: string][] = [];
+
   constructor(
     private readonly prepared: Prepared,
     private readonly optimizer: ProjectedOptimizer,
     private readonly backend: Backend,
     private readonly options: Options,
     private readonly plan: Plan,
-  ) {}
+  ) {
+    for (const warning of plan.warnings) this.remarks.push(['Warning', warning]);
+  }
 
   async run(): Promise<number> {
     this.introduce();
     console.log('\nMeasuring the model before …');
-    const before = await this.measure();
+    const outputs = await this.outputs();
+    const before = this.scores(outputs);
     if (!Number.isFinite(before.loss)) {
       throw new UsageError(
         'the model gives NaN or infinite numbers for this data before any training: are its inputs in the range it knows? ' +
           '(--standardise for columns, --scale for images)',
       );
     }
-    this.warnOfUnits(before);
+    this.warnOfUnits(outputs, before);
     const interruption = new Interruption();
     try {
       return await this.learn(before, interruption);
@@ -130,15 +141,16 @@ class Run {
     }
   }
 
-  /** Labels of 100,000 are out of reach of a head that gives numbers about 1. */
-  private warnOfUnits(before: Scores): void {
-    const {task, train, heldOut, input} = this.prepared;
-    const baseline = baselineOf(task, train, heldOut, input.outputs);
-    if (!('rmse' in before && 'rmse' in baseline) || input.outputs || before.rmse < 1.5 * baseline.rmse)
-      return;
-    console.log(
-      'Warning: the mean of the labels is nearer than the model; if it has never seen their units: --standardise-labels',
-    );
+  private warnOfUnits(outputs: Float32Array, before: Scores): void {
+    const {head, task, train, input} = this.prepared;
+    const baseline = this.baseline();
+    if (input.outputs || !('rmse' in before && 'rmse' in baseline)) return;
+    // Of a head that gives a few numbers only that was said: no unit brings all labels there.
+    if (outOfReach(head, task, train.targets, false) !== undefined) return;
+    const warning = otherUnits(outputs, train.targets, before.rmse / baseline.rmse);
+    if (warning === undefined) return;
+    this.remarks.push(['Warning', warning]);
+    console.log(facts([['Warning', warning]]));
   }
 
   private introduce(): void {
@@ -153,9 +165,8 @@ class Run {
       ['Trains', `${count(trained)} numbers, ${percent(trained / all)} of the weights`],
       ['Backend', note],
       ...(advice === undefined ? [] : [['Advice', advice] as [string, string]]),
-      ...this.plan.warnings.map((warning): [string, string] => ['Warning', warning]),
     ];
-    console.log(facts(pairs));
+    console.log(facts([...pairs, ...this.remarks]));
   }
 
   private async learn(before: Scores, interruption: Interruption): Promise<number> {
@@ -174,11 +185,12 @@ class Run {
 
     const after = done.diverged ? undefined : await this.measureUnless(interruption.signal);
     const result = this.result(done, kept.adapterBytes, before, after);
-    writeFiles({
-      [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note),
+    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes(), ...this.verdict(after)];
+    const remarks = [...this.remarks, ...notes.map((text): [string, string] => ['Note', text])];
+    await writeFiles({
+      [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note, remarks),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
-    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes()];
     const told = notes.map(note => `Note     ${note}`);
     if (!after) {
       console.log(`Stopped after step ${trained} of ${steps}. What was learned until then is in ${out}.`);
@@ -209,9 +221,10 @@ class Run {
   /** With a progress line. */
   private async train(loss: number[], signal: AbortSignal): Promise<Training> {
     const {model, task, train} = this.prepared;
+    const unit = task.kind === 'classes' ? 'nats' : '';
     const {batch, seed, checkpointEvery} = this.options;
     const {steps, out} = this.plan;
-    const progress = progressLine(process.stderr, undefined, '', {loss: '', tokens: 'examples'});
+    const progress = progressLine(process.stderr, undefined, '', {loss: unit, tokens: 'examples'});
     const keeper =
       checkpointEvery === undefined
         ? null
@@ -219,22 +232,30 @@ class Run {
             every: {steps: checkpointEvery},
             data: () => ({loss}),
           });
-    try {
-      return await training(model, this.optimizer, task, train, {
+    return withProgress(progress, show =>
+      training(model, this.optimizer, task, train, {
         ...{steps, batch, seed, loss, signal},
         onStep: async step => {
-          progress.update(step);
+          show(step);
           await keeper?.step();
         },
-      });
-    } finally {
-      progress.end();
-    }
+      }),
+    );
   }
 
-  private async measure(signal?: AbortSignal): Promise<Scores> {
-    const {model, task, heldOut, input} = this.prepared;
-    return scoresOf(task, await outputsOf(model, heldOut, signal), heldOut.targets, input.outputs);
+  /** What the model gives for the examples that are held out. */
+  private outputs(signal?: AbortSignal): Promise<Float32Array> {
+    return outputsOf(this.prepared.model, this.prepared.heldOut, signal);
+  }
+
+  private scores(outputs: Float32Array): Scores {
+    const {task, heldOut, input} = this.prepared;
+    return scoresOf(task, outputs, heldOut.targets, input.outputs);
+  }
+
+  private baseline(): Scores {
+    const {task, train, heldOut, input} = this.prepared;
+    return baselineOf(task, train, heldOut, input.outputs);
   }
 
   /** Undefined after a signal. */
@@ -242,7 +263,7 @@ class Run {
     if (signal.aborted) return undefined;
     console.log('Measuring the model after …');
     try {
-      return await this.measure(signal);
+      return this.scores(await this.outputs(signal));
     } catch (error) {
       if (signal.aborted) return undefined;
       throw error;
@@ -274,6 +295,14 @@ class Run {
     return notes;
   }
 
+  /** Where the training was of no use so far. */
+  private verdict(after: Scores | undefined): string[] {
+    const baseline = this.baseline();
+    if (!after || !(after.loss >= baseline.loss)) return [];
+    const what = 'rmse' in baseline ? 'always giving the mean' : 'guessing by the shares of the classes';
+    return [`${what} is as good or better: more --epochs, another --lr or other inputs may help`];
+  }
+
   private effective(): Result['options'] {
     const {model, data, method, rank, alpha, lr, batch, targets, head, newHead, batchNorm, inner, seed} =
       this.options;
@@ -292,12 +321,11 @@ class Run {
     after: Scores | undefined,
   ): Result {
     const {task, input, train, heldOut, heldOutIs} = this.prepared;
-    const baseline = baselineOf(task, train, heldOut, input.outputs);
     return {
       date: new Date().toISOString(),
       task,
       input,
-      heldOut: {size: heldOut.size, is: heldOutIs, before, after: after ?? null, baseline},
+      heldOut: {size: heldOut.size, is: heldOutIs, before, after: after ?? null, baseline: this.baseline()},
       trainSize: train.size,
       parameters: this.plan.parameters,
       optimizerStateBytes: this.optimizer.stateBytes,

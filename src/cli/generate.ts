@@ -25,7 +25,8 @@ Writes text with the language model that ships, adapted or not.
   --bytes N        how many bytes to write (300)
   --temperature X  below 1 safer, above 1 wilder, 0 always the likeliest (0.8)
   --seed N         another seed, another text (0)
-  --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
+  --backend NAME   tensorflow-gpu, tensorflow, webgpu, wasm or cpu (the first
+                   that works)
 
 Examples:
   tfjs-lora generate --prompt "This package "

@@ -70,6 +70,18 @@ export function progressLine(
   };
 }
 
+/** Does some work that reports its steps to a progress line; whatever becomes of it, the line is ended. */
+export async function withProgress<T>(
+  progress: ReturnType<typeof progressLine>,
+  work: (onStep: (step: Step) => void) => Promise<T>,
+): Promise<T> {
+  try {
+    return await work(progress.update);
+  } finally {
+    progress.end();
+  }
+}
+
 const shown = (loss: number) => (Math.abs(loss) < 1000 ? loss.toFixed(3) : loss.toPrecision(4));
 
 /** Seconds as `42 s`, `3 min 05 s` or `2 h 07 min`. */

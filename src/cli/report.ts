@@ -30,7 +30,7 @@ const style = `
   th, td { text-align: right; padding: .35rem .5rem; white-space: nowrap; border-bottom: 1px solid var(--line); }
   th:first-child, td:first-child { text-align: left; padding-left: 0; } th { font-weight: 600; }
   .scroll { overflow-x: auto; }
-  svg[role] { width: 100%; height: auto; } svg text { fill: var(--soft); font: 13px system-ui, sans-serif; }
+  svg[role] { width: 100%; height: auto; overflow: visible; } svg text { fill: var(--soft); font: 13px system-ui, sans-serif; }
   .legend { color: var(--soft); font-size: .85rem; margin: .25rem 0; }
   .legend span { white-space: nowrap; margin-right: 1.25rem; } .legend svg { width: 40px; height: 10px; }
   dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -38,7 +38,7 @@ const style = `
   pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: 6px;
     padding: .75rem; font-size: .85rem; }
   @media (max-width: 560px) { body { margin: 1.5rem auto; padding: 0 .9rem; } table { font-size: .85rem; }
-    th, td { padding: .35rem .3rem; } td:first-child { white-space: normal; } svg text { font-size: 21px; } }`;
+    th, td { padding: .35rem .3rem; } th, td:first-child { white-space: normal; } svg text { font-size: 21px; } }`;
 
 /** A whole HTML page; it loads nothing. */
 export function reportPage({title, subtitle, tables, charts, samples, facts, usage}: Report): string {

@@ -23,6 +23,10 @@ export const percent = (share: number): string => `${(100 * share).toFixed(1)} %
 /** A number as 875,520. */
 export const count = (n: number): string => n.toLocaleString('en-US');
 
+/** As 1 example, 4,087 examples. */
+export const several = (n: number, one: string, more = `${one}s`): string =>
+  `${count(n)} ${n === 1 ? one : more}`;
+
 /** Bytes as 3,526 kB, or 512 bytes. */
 export const kilobytes = (bytes: number): string =>
   bytes < 1000

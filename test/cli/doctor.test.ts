@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {afterEach, expect, test, vi} from 'vitest';
+import {hasDawn} from '../../src/cli/backend.js';
 import {doctor} from '../../src/cli/doctor.js';
 
 afterEach(() => {
@@ -16,6 +17,9 @@ test('every backend is listed with what became of it, and one is taken', async (
   expect(text).toMatch(/^(tensorflow|tensorflow-gpu|webgpu|wasm) .* taken$/m);
   expect(text).toContain(`Node      ${process.version}`);
   expect(text).toMatch(/wasm holds 4 GiB/);
+  expect(/^note  a program on webgpu in Node should end by itself: process\.exit\(\)/m.test(text)).toBe(
+    hasDawn(),
+  );
   expect(text).toContain(`@tensorflow/tfjs-core ${tf.version_core}`);
 });
 

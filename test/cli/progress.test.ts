@@ -1,5 +1,5 @@
 import {expect, test} from 'vitest';
-import {duration, progressLine} from '../../src/cli/progress.js';
+import {duration, progressLine, withProgress} from '../../src/cli/progress.js';
 
 function terminal(isTTY: boolean, columns = 80) {
   const written: string[] = [];
@@ -64,4 +64,22 @@ test('durations', () => {
     '1 h 00 min',
     '2 h 07 min',
   ]);
+});
+
+test('a line is ended whatever becomes of the work', async () => {
+  const written: string[] = [];
+  const terminal = {isTTY: true, columns: 80, write: (text: string) => written.push(text)};
+  const step = {step: 1, steps: 2, loss: 1, tokens: 1};
+  const done = await withProgress(progressLine(terminal), async onStep => {
+    onStep(step);
+    return 'done';
+  });
+  expect([done, written.at(-1)]).toEqual(['done', '\n']);
+  written.length = 0;
+  const failed = withProgress(progressLine(terminal), async onStep => {
+    onStep(step);
+    throw new Error('no memory');
+  });
+  await expect(failed).rejects.toThrow('no memory');
+  expect(written.at(-1)).toBe('\n');
 });

@@ -1,5 +1,5 @@
 import {expect, test} from 'vitest';
-import {centeredMean, curvesChart, dotChart, lossChart, niceTicks} from '../../src/cli/chart.js';
+import {centeredMean, curvesChart, dotChart, lossChart, niceTicks, tickLabel} from '../../src/cli/chart.js';
 import {reportPage} from '../../src/cli/report.js';
 
 const loss = [5, 4, 3.5, 3.25];
@@ -134,4 +134,26 @@ test('the bold line is the mean of the ten around each step', () => {
   expect(mean[15]).toBe(14.5);
   expect(mean[0]).toBe(2);
   expect(mean[29]).toBe(26.5);
+});
+
+test('ticks are told apart in little room, however large', () => {
+  const labels = (low: number, high: number) => {
+    const ticks = niceTicks(low, high, 5);
+    return ticks.map(tick => tickLabel(tick, ticks));
+  };
+  expect(labels(0, 2.4)).toEqual(['0.0', '0.5', '1.0', '1.5', '2.0', '2.5']);
+  expect(labels(0, 9000)).toEqual(['0', '2000', '4000', '6000', '8000', '10000']);
+  expect(labels(4.1e10, 7.8e10)).toEqual(['4e10', '5e10', '6e10', '7e10', '8e10']);
+  expect(labels(0, 1e11)).toEqual(['0', '2e10', '4e10', '6e10', '8e10', '1e11']);
+  for (const [low, high] of [
+    [-3e7, 9e7],
+    [99_990, 100_012],
+    [1e5, 1.0004e5],
+    [0, 3e38],
+  ] as const) {
+    const all = labels(low, high);
+    expect(new Set(all).size).toBe(all.length);
+    for (const label of all) expect(label.length).toBeLessThanOrEqual(9);
+    expect(all.map(Number)).toEqual(niceTicks(low, high, 5));
+  }
 });

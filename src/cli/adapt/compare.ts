@@ -59,7 +59,7 @@ export async function compare(options: CompareOptions, ground: Ground): Promise<
       comparison.missing = options.compare.slice(comparison.methods.length);
       if (comparison.methods.length === 0) break;
       // After every method, so that whatever happens from here on loses nothing.
-      write(comparison, ground, out);
+      await write(comparison, ground, out);
       if (interruption.signal.aborted) break;
       if (i === entries.length - 1) console.log(`\n${comparisonText(comparison)}`);
     }
@@ -187,9 +187,9 @@ export async function runTrial(
   return trial;
 }
 
-function write(comparison: Comparison, ground: Ground, out: string): void {
+async function write(comparison: Comparison, ground: Ground, out: string): Promise<void> {
   comparison.date = new Date().toISOString();
-  writeFiles({
+  await writeFiles({
     [join(out, runFiles.report)]: comparisonPage(comparison, ground),
     [join(out, runFiles.result)]: JSON.stringify(comparison, null, 2) + '\n',
   });

@@ -25,7 +25,7 @@ export async function keepWhatWasLearned(
   const moved = optimizer.attached.filter(({refreshed}) => refreshed).length;
   if (moved === 0) {
     const adapter = encodeAdapter(await adapterOf(optimizer, model));
-    writeFiles({[join(out, runFiles.adapter)]: adapter});
+    await writeFiles({[join(out, runFiles.adapter)]: adapter});
     return {adapterBytes: adapter.length, note: undefined};
   }
   const folder = join(out, mergedFolder);

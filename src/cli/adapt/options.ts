@@ -31,7 +31,8 @@ writes one report of them all.
   --targets REGEX  names of the weights to adapt (every matrix)
   --inner NAME     ${innerNames.join(', ')}
                    (adam; what suits the method, where that is another)
-  --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
+  --backend NAME   tensorflow-gpu, tensorflow, webgpu, wasm or cpu (the first
+                   that works)
   --seed N         seed of the factors, the batches and the samples (0)
   --out FOLDER     where the results are written; must not hold a run yet
                    (runs/TEXT or runs/TEXT-compared, and runs/TEXT-2 and so on

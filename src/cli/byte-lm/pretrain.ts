@@ -23,7 +23,8 @@ packages' READMEs: half an hour on one core.
   --seed N         seed of the weights and the batches (0)
   --out FOLDER     where the model is written (runs/pretrained)
   --force          replace a model that is there
-  --backend NAME   tensorflow-gpu, tensorflow, wasm, cpu (the first that works)
+  --backend NAME   tensorflow-gpu, tensorflow, webgpu, wasm or cpu (the first
+                   that works)
 
 Example:
   tfjs-lora pretrain --steps 500 --out runs/quick

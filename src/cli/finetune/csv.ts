@@ -1,3 +1,4 @@
+import {several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {numberIn, type Records} from './records.js';
 
@@ -31,7 +32,7 @@ export function readCsv(name: string, text: string, header?: boolean): Records {
   if (ragged) {
     const {line, cells} = ragged;
     throw new UsageError(
-      `${name}: line ${line} has ${cells.length} cells, and there are ${columns.length} columns`,
+      `${name}: line ${line} has ${several(cells.length, 'cell')}, and the first line ${columns.length}`,
     );
   }
   return {name, columns, rows: rows.map(({cells}) => cells), lines: rows.map(({line}) => line)};

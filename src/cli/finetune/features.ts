@@ -1,5 +1,5 @@
 /** Columns of a table as the input of a model. */
-import {percent} from '../table.js';
+import {percent, several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {listed} from './labels.js';
 import {fault, isMissing, numberIn, type Records} from './records.js';
@@ -61,7 +61,7 @@ export function featuresOf(
         ? 'leave columns out with --ignore'
         : 'more columns are needed, or another model';
     throw new UsageError(
-      `the model takes ${sizes(input.shape)} numbers for an example, and ${name} has ${columns.length} columns besides the label ` +
+      `the model takes ${sizes(input.shape)} numbers for an example, and ${name} has ${several(columns.length, 'column')} besides the label ` +
         `(${listed(columns)}): ${fix}`,
     );
   }

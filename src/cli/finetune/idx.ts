@@ -18,6 +18,7 @@ export function readIdx(path: string): Pictures {
   if (!existsSync(labelPath)) throw new UsageError(`no labels for ${path}: ${labelPath} is missing`);
   const [images, labels] = [unpack(path, 3), unpack(labelPath, 1)];
   const [size, height, width] = images.shape as [number, number, number];
+  if (size === 0) throw new UsageError(`${path} has no images`);
   if (labels.shape[0] !== size)
     throw new UsageError(`${path} has ${size} images, and ${labelPath} ${labels.shape[0]} labels`);
   return {

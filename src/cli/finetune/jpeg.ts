@@ -23,9 +23,26 @@ export async function loadJpegReader(name = 'jpeg-js'): Promise<JpegReader> {
   }
 }
 
-/** Decodes a JPEG as RGB. */
+/** Memory that the reader may take for an image, in MB: its own limit of 512 is below a large photograph. */
+const mostMemory = 4096;
+
+/**
+ * Decodes a JPEG as RGB.
+ * @throws Error that says what is wrong
+ */
 export function decodeJpeg(file: Uint8Array, reader: JpegReader): Picture {
-  const options = {useTArray: true, formatAsRGBA: false, maxResolutionInMP: mostPixels / 1e6};
-  const {width, height, data} = reader.decode(file, options);
-  return {width, height, channels: 3, bytes: data};
+  const limits = {maxResolutionInMP: mostPixels / 1e6, maxMemoryUsageInMB: mostMemory};
+  const options = {useTArray: true, formatAsRGBA: false, ...limits};
+  try {
+    const {width, height, data} = reader.decode(file, options);
+    return {width, height, channels: 3, bytes: data};
+  } catch (error) {
+    const {message} = error as Error;
+    if (/limit exceeded/.test(message)) {
+      throw new Error(`has more than ${Math.floor(mostPixels / 1e6)} million pixels: make it smaller`);
+    }
+    // A TypeError is the reader's own surprise, which tells people nothing.
+    const why = error instanceof TypeError ? '' : ` (${message})`;
+    throw new Error(`is a JPEG that cannot be read${why}: the file is damaged or ends in the middle`);
+  }
 }

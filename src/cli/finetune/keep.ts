@@ -20,6 +20,6 @@ export async function keepAdapter(
     return {adapterBytes: null, note};
   }
   const adapter = encodeAdapter(await adapterOf(optimizer, model));
-  writeFiles({[join(out, runFiles.adapter)]: adapter});
+  await writeFiles({[join(out, runFiles.adapter)]: adapter});
   return {adapterBytes: adapter.length, note: undefined};
 }

@@ -8,6 +8,8 @@ import {UsageError} from '../usage-error.js';
 export interface Given {
   readonly model: tf.LayersModel;
   readonly folder: string;
+  /** What tfjs warned of while it made the model. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -48,8 +50,9 @@ export async function readModel(path: string): Promise<Given> {
     );
   }
   try {
-    const model = await tf.loadLayersModel(tf.io.fromMemory({modelTopology, weightSpecs, weightData}));
-    return {model, folder};
+    const load = () => tf.loadLayersModel(tf.io.fromMemory({modelTopology, weightSpecs, weightData}));
+    const {made, warnings} = await gatheringWarnings(load);
+    return {model: made, folder, warnings};
   } catch (error) {
     const {message} = error as Error;
     const unknown = /^Unknown layer: (\S+?)\. /.exec(message)?.[1];
@@ -60,6 +63,18 @@ export async function readModel(path: string): Promise<Given> {
       );
     }
     throw fail(`cannot be loaded: ${message.split('\n')[0]}`);
+  }
+}
+
+/** Does some work; what it prints as warnings is gathered, each once. */
+async function gatheringWarnings<T>(work: () => Promise<T>): Promise<{made: T; warnings: string[]}> {
+  const {warn} = console;
+  const warnings = new Set<string>();
+  console.warn = (...parts: unknown[]) => void warnings.add(parts.join(' '));
+  try {
+    return {made: await work(), warnings: [...warnings]};
+  } finally {
+    console.warn = warn;
   }
 }
 

@@ -45,7 +45,8 @@ How to train
                        and the old head say)
   --batch-norm HOW     freeze or train its statistics (freeze)
   --inner NAME         sgd, momentum, adagrad, adam ... (adam)
-  --backend NAME       tensorflow-gpu, tensorflow, wasm, cpu (first that works)
+  --backend NAME       tensorflow-gpu, tensorflow, webgpu, wasm or cpu (the
+                       first that works)
   --seed N             seed of split, batches and factors (0)
   --out FOLDER         must not hold a run yet (runs/DATA)
   --checkpoint-every N save all the state every N steps, in OUT/checkpoints

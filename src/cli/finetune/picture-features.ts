@@ -39,7 +39,9 @@ export async function pictureFeatures(
   let shape: [number, number, number] | undefined;
   let values = new Uint8Array();
   for (let i = 0; i < pictures.size; i++) {
-    const picture = inChannels(await pictures.read(i), channels, pictures.where(i));
+    const picture = await named(pictures.where(i), input, async () =>
+      withChannels(await pictures.read(i), channels),
+    );
     if (!shape) {
       shape = [input[0] ?? picture.height, input[1] ?? picture.width, channels];
       const bytes = pictures.size * shape[0] * shape[1] * channels;
@@ -67,11 +69,20 @@ export async function pictureFeatures(
   return {shape: shape!, values};
 }
 
-function inChannels(picture: Picture, channels: number, where: string): Picture {
+/** What is wrong with an image becomes a line that names it and says what the model takes. */
+async function named(
+  where: string,
+  input: readonly (number | null)[],
+  work: () => Promise<Picture>,
+): Promise<Picture> {
   try {
-    return withChannels(picture, channels);
+    return await work();
   } catch (error) {
-    throw new UsageError(`${where} ${(error as Error).message}`);
+    if (error instanceof UsageError) throw error;
+    const [height, width, channels] = input;
+    const size = height === null || width === null ? 'any size' : `${width} x ${height} pixels`;
+    const colours = channels === 1 ? ', grey' : channels === 3 ? ', RGB' : '';
+    throw new UsageError(`${where} ${(error as Error).message}; the model takes images of ${size}${colours}`);
   }
 }
 

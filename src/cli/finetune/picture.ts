@@ -1,3 +1,5 @@
+import {several} from '../table.js';
+
 /** A decoded image: rows from the top, channels last, a byte each. */
 export interface Picture {
   readonly width: number;
@@ -18,7 +20,8 @@ export const mostPixels = 2 ** 26;
  */
 export function withChannels({width, height, channels, bytes}: Picture, wanted: number): Picture {
   if (channels === wanted) return {width, height, channels, bytes};
-  if (![1, 3].includes(wanted)) throw new Error(`has ${channels} channels, and the model takes ${wanted}`);
+  if (![1, 3].includes(wanted))
+    throw new Error(`has ${several(channels, 'channel')}, and the model takes ${wanted}`);
   const pixels = width * height;
   const hasAlpha = channels === 2 || channels === 4;
   for (let i = 0; hasAlpha && i < pixels; i++) {

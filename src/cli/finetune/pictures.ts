@@ -1,9 +1,11 @@
 /** A folder of images: a subfolder for each class. */
 import {readdirSync, readFileSync} from 'node:fs';
 import {basename, extname, join, resolve} from 'node:path';
+import {several} from '../table.js';
 import {UsageError} from '../usage-error.js';
-import {decodeJpeg, type JpegReader, loadJpegReader} from './jpeg.js';
+import {decodeJpeg, loadJpegReader} from './jpeg.js';
 import type {Picture} from './picture.js';
+import {kindOf} from './picture-kind.js';
 import {decodePng} from './png.js';
 
 /** Images with a label each, decoded one at a time. */
@@ -17,6 +19,7 @@ export interface Pictures {
   readonly note: string | undefined;
   /** Names one, for errors. */
   readonly where: (i: number) => string;
+  /** Rejects with what is wrong with it, without its name. */
   readonly read: (i: number) => Promise<Picture>;
 }
 
@@ -47,23 +50,28 @@ export async function readPictures(folder: string): Promise<Pictures> {
         : `no PNG or JPEG images in ${folder}: a subfolder for each class is expected, with its images`,
     );
   }
-  const jpeg = files.some(({path}) => isJpeg(path)) ? await loadJpegReader() : undefined;
   return {
     name,
     size: files.length,
     labels: files.map(({label}) => label),
     labelled: 'folders',
-    note: others > 0 ? `${others} other files and folders passed over` : undefined,
+    note:
+      others > 0
+        ? `${several(others, 'file or folder', 'files and folders')} passed over: no PNG or JPEG`
+        : undefined,
     where: i => files[i]!.path,
-    read: async i => decode(files[i]!.path, jpeg),
+    read: async i => decode(readFileSync(files[i]!.path)),
   };
 }
 
-function decode(path: string, jpeg: JpegReader | undefined): Picture {
-  try {
-    const bytes = readFileSync(path);
-    return isPng(path) ? decodePng(bytes) : decodeJpeg(bytes, jpeg!);
-  } catch (error) {
-    throw new UsageError(`${path} ${(error as Error).message}`);
-  }
+async function decode(bytes: Uint8Array): Promise<Picture> {
+  const kind = kindOf(bytes);
+  if (kind === 'PNG') return decodePng(bytes);
+  if (kind === 'JPEG') return decodeJpeg(bytes, await loadJpegReader());
+  if (bytes.length === 0) throw new Error('is empty, 0 bytes');
+  throw new Error(
+    kind === undefined
+      ? 'is no PNG or JPEG image, nor one of another known kind'
+      : `is a ${kind} image: save it as PNG or JPEG`,
+  );
 }

@@ -2,7 +2,7 @@
 import {existsSync, readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
-import {count, percent} from '../table.js';
+import {percent, several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {type Examples, pick} from './examples.js';
 import {featuresOf, withoutEmpty} from './features.js';
@@ -11,10 +11,11 @@ import {areNumbers, expectColumn, expectLabels, labelColumns, type Labels, liste
 import {type Given, inputOf, unfreeze} from './model.js';
 import type {Options} from './options.js';
 import {pictureFeatures, scales} from './picture-features.js';
+import {outOfReach, reachOf} from './reach.js';
 import {readData, type Source} from './read-data.js';
 import {split} from './split.js';
 import {type Standard, standardised, standardOf} from './standardise.js';
-import {newTask, type Task, targetsOf, taskOf} from './task.js';
+import {constantColumns, newTask, type Task, targetsOf, taskOf} from './task.js';
 import {readVocabulary} from './vocabulary.js';
 
 /** What must be done to an input before the model sees it: written beside the merged model. */
@@ -70,6 +71,8 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
   const head = headOf(model);
   const task = taskOf(head, labels, options.newHead ? undefined : classNames(given.folder, options.classes));
   const targets = targetsOf(task, labels);
+  const constant = task.kind === 'numbers' ? constantColumns(targets, labels) : [];
+  if (task.kind === 'classes' && labels.names.length > 1) expectClasses(task, targets.values);
 
   const classes = task.kind === 'classes' ? targets.values : null;
   const all = Int32Array.from({length: labels.rows.length}, (_, i) => i);
@@ -88,7 +91,7 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
   const train = parts ? pick(examples, parts.train) : examples;
   const heldOut = parts ? pick(examples, parts.heldOut) : examplesOf(testData!);
   const heldOutIs = parts
-    ? `${percent(options.split)} drawn by seed ${options.seed}${classes ? ', of each class' : ''}`
+    ? `${percent(heldOut.size / examples.size)} drawn by seed ${options.seed}${classes ? ', of each class' : ''}`
     : options.test!;
   const input: InputFacts = {
     columns: data.columns,
@@ -97,6 +100,7 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     scale: data.columns ? null : {range: options.scale, times: scaling.times, plus: scaling.plus},
     outputs,
   };
+  const beyond = outOfReach(head, task, train.targets, outputs !== null);
   const understood: [string, string][] = [
     ['Inputs', describeInputs(data, options)],
     ['Labels', describeTask(task, labels) + (outputs ? ', standardised' : '')],
@@ -104,9 +108,13 @@ export async function prepare(given: Given, options: Options): Promise<Prepared>
     ...(frozen.length > 0
       ? [['Unfrozen', `${listed(frozen, 6)}: saved as not trainable`] as [string, string]]
       : []),
-    ['To learn', `${count(train.size)} examples`],
-    ['Held out', `${count(heldOut.size)} examples: ${heldOutIs}`],
+    ['To learn', several(train.size, 'example')],
+    ['Held out', `${several(heldOut.size, 'example')}: ${heldOutIs}`],
+    ...given.warnings.map((warning): [string, string] => ['Note', `tfjs says of the model: ${warning}`]),
     ...data.notes.map((note): [string, string] => ['Note', note]),
+    ...constant.map((name): [string, string] => ['Note', `the label "${name}" is the same in every example`]),
+    ...(heldOut.size < fewHeldOut ? [['Warning', describeFew(heldOut.size)] as [string, string]] : []),
+    ...(beyond === undefined ? [] : [['Warning', beyond] as [string, string]]),
   ];
   return {model, head, task, train, heldOut, heldOutIs, input, understood};
 }
@@ -152,7 +160,7 @@ async function load(source: Source, {model, folder}: Given, options: Options): P
     labels,
     columns,
     notes: [
-      ...(left > 0 ? [`${count(left)} rows with empty cells left out`] : []),
+      ...(left > 0 ? [`${several(left, 'row')} with empty cells left out`] : []),
       ...(note === undefined ? [] : [note]),
     ],
   };
@@ -213,7 +221,24 @@ function describeTask(task: Task, labels: Labels): string {
   return `${task.classes.length} classes of ${from}: ${listed(task.classes, 8)}${taken}`;
 }
 
-function describeHead({layer, units, activation}: Head, {head, newHead}: Options): string {
-  const how = {full: 'trained as it is', lora: 'adapted', freeze: 'frozen'}[head];
-  return `${layer.name}, ${units} ${activation}, ${newHead ? 'new, ' : ''}${how}`;
+function describeHead(head: Head, {head: treatment, newHead}: Options): string {
+  const {layer, units, activation} = head;
+  const how = {full: 'trained as it is', lora: 'adapted', freeze: 'frozen'}[treatment];
+  const outputs = units === 1 ? '1 output' : `${units} outputs`;
+  const reach = ['softmax', 'sigmoid'].includes(activation) ? undefined : reachOf(head);
+  const kind = reach === undefined ? activation : `${activation}: ${reach}`;
+  return `${layer.name}, ${outputs} (${kind}), ${newHead ? 'new, ' : ''}${how}`;
+}
+
+/** Fewer examples than this say little about a model. */
+const fewHeldOut = 10;
+
+const describeFew = (size: number): string =>
+  `only ${several(size, 'example')} ${size === 1 ? 'is' : 'are'} held out, which measures the model only roughly: ` +
+  'set more aside with --split or --test';
+
+/** @throws UsageError where all examples are of one class, though there are columns for several */
+function expectClasses({classes}: Task & {kind: 'classes'}, targets: Float32Array): void {
+  if (targets.some(target => target !== targets[0])) return;
+  throw new UsageError(`every example is of the class "${classes[targets[0]!]}": at least two are needed`);
 }

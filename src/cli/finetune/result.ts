@@ -1,4 +1,4 @@
-import {count, kilobytes, milliseconds, percent} from '../table.js';
+import {count, kilobytes, milliseconds, percent, several} from '../table.js';
 import {methodOf} from '../adapt/method-names.js';
 import type {Scores} from './measure.js';
 import type {InputFacts} from './prepare.js';
@@ -45,20 +45,23 @@ export interface Result {
   versions: Record<'tfjs-lora' | 'tfjs' | 'node' | 'backend', string>;
 }
 
-/** Five significant digits. */
-const short = (value: number) =>
-  Number.isFinite(value) ? String(Number(value.toPrecision(5))) : 'no number';
+/** Five significant digits, thousands set apart. */
+export function rounded(value: number): string {
+  if (!Number.isFinite(value)) return 'no number';
+  const five = Number(value.toPrecision(5));
+  return Math.abs(five) >= 1000 && Math.abs(five) < 1e15 ? count(five) : String(five);
+}
 
 /** Scores by what they are called. */
 const shown = (scores: Scores): [string, string][] =>
   'accuracy' in scores
     ? [
         ['Accuracy', percent(scores.accuracy)],
-        ['Cross-entropy, nats', short(scores.loss)],
+        ['Cross-entropy, nats', rounded(scores.loss)],
       ]
     : [
-        ['Root mean squared error', short(scores.rmse)],
-        ['Mean absolute error', short(scores.mae)],
+        ['Root mean squared error', rounded(scores.rmse)],
+        ['Mean absolute error', rounded(scores.mae)],
       ];
 
 /** The result as tables: what was learned, and what it cost. */
@@ -75,7 +78,7 @@ export function resultTables(result: Result): string[][][] {
   return [
     [
       [
-        `Held out, ${count(heldOut.size)} examples`,
+        `Held out, ${several(heldOut.size, 'example')}`,
         'before',
         'after',
         isClasses ? 'by the shares of classes' : 'always the mean',
@@ -101,7 +104,7 @@ export function confusionTable({task, heldOut: {after}}: Result): string[][] | u
   if (task.kind !== 'classes' || !after || !('confusion' in after) || task.classes.length > mostClasses)
     return undefined;
   return [
-    ['Is, taken for', ...task.classes.map(oneLine)],
+    ['Is ↓ taken for →', ...task.classes.map(oneLine)],
     ...after.confusion.map((row, i) => [oneLine(task.classes[i]!), ...row.map(String)]),
   ];
 }

@@ -8,7 +8,7 @@ import {printable} from '../printable.js';
 import {reportPage} from '../report.js';
 import {count, percent, table} from '../table.js';
 import {oneLine} from './records.js';
-import {confusionTable, type Result, resultTables} from './result.js';
+import {confusionTable, type Result, resultTables, rounded} from './result.js';
 
 /** Pairs of a name and a value in two columns, without a heading. */
 export function facts(pairs: readonly (readonly [string, string])[]): string {
@@ -39,6 +39,7 @@ export function resultPage(
   result: Result,
   understood: readonly [string, string][],
   backendNote: string,
+  remarks: readonly (readonly [string, string])[],
 ): string {
   const {options, parameters, versions} = result;
   const {title} = methodOf(options.method);
@@ -56,6 +57,7 @@ export function resultPage(
         ['Model', options.model],
         ['Data', options.data],
         ...understood,
+        ...remarks.map(([name, text]): [string, string] => [name, text]),
         [title, describeMethod(options)],
         ['Trained', `${count(parameters.trained)} numbers, ${percent(parameters.trained / parameters.all)}`],
         [
@@ -79,11 +81,10 @@ export function resultPage(
 }
 
 /** A head that has never seen the units begins so far off that the rest of the curve would be flat: it is cut. */
-function trainingChart({loss, heldOut, task}: Result): string {
+function trainingChart({loss, heldOut, task, input}: Result): string {
   const {before, after, baseline} = heldOut;
-  const ceiling = 2 * baseline.loss;
-  const isCut =
-    after !== null && after.loss < ceiling && [before.loss, ...loss].some(value => !(value <= ceiling));
+  const ceiling = 2 * Math.max(baseline.loss, after?.loss ?? NaN);
+  const isCut = Number.isFinite(ceiling) && [before.loss, ...loss].some(value => !(value <= ceiling));
   const cut = (value: number) => (isCut ? Math.min(value, ceiling) : value);
   const first =
     isCut && !(before.loss <= ceiling)
@@ -95,6 +96,9 @@ function trainingChart({loss, heldOut, task}: Result): string {
     levels: levels.filter(({bits}) => Number.isFinite(bits)),
     unit: task.kind === 'classes' ? 'cross-entropy, nats' : 'mean squared error',
   });
-  const note = `<p class="legend">Losses above ${Number(ceiling.toPrecision(3))} are drawn there.</p>`;
-  return isCut ? `${chart}\n${note}` : chart;
+  const notes = [
+    isCut ? `Losses above ${rounded(Number(ceiling.toPrecision(3)))} are drawn there.` : '',
+    input.outputs ? 'These are errors of the standardised labels.' : '',
+  ].filter(note => note !== '');
+  return [chart, ...(notes.length > 0 ? [`<p class="legend">${notes.join(' ')}</p>`] : [])].join('\n');
 }

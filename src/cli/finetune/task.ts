@@ -143,6 +143,24 @@ function expectClasses(found: readonly string[], {rows, names}: Labels): void {
   }
 }
 
+/**
+ * @returns the columns that hold the same number in every example, where others do not
+ * @throws UsageError where no label differs: there is nothing to learn then
+ */
+export function constantColumns(
+  {values, width}: {values: Float32Array; width: number},
+  {names, rows}: Labels,
+): string[] {
+  const constant = names.filter((_, k) => values.every((value, i) => i % width !== k || value === values[k]));
+  if (constant.length < names.length) return constant;
+  const first = listed(rows[0]!.map(String));
+  throw new UsageError(
+    names.length > 1
+      ? `the labels ${listed(names)} are the same in every example (${first}): there is nothing to learn from them`
+      : `the label "${names[0]}" is ${first} in every example: there is nothing to learn from it`,
+  );
+}
+
 /** The labels as numbers, `width` for each example: the index of its class, or what is to be met. */
 export function targetsOf(task: Task, labels: Labels): {values: Float32Array; width: number} {
   const {rows, names} = labels;

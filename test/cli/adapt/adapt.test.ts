@@ -4,7 +4,7 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {promisify} from 'node:util';
 import * as tf from '@tensorflow/tfjs';
-import {afterAll, afterEach, beforeAll, beforeEach, expect, test, vi} from 'vitest';
+import {afterAll, beforeAll, expect, test, vi} from 'vitest';
 import type {Result} from '../../../src/cli/adapt/result.js';
 import {textCorpus} from '../../../src/cli/byte-lm/corpus.js';
 import {bitsPerByte} from '../../../src/cli/byte-lm/evaluate.js';
@@ -14,24 +14,16 @@ import {modelFolder} from '../../../src/cli/package.js';
 import {run} from '../../../src/cli/run.js';
 import {asTorch, distance, merged} from '../../adapter/torch.js';
 import {UsageError} from '../../../src/cli/usage-error.js';
+import {heard} from '../console.js';
 
 let folder: string;
 let text: string;
-const said: string[] = [];
+const said = heard();
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'adapt-'));
   text = join(folder, 'words.txt');
   writeFileSync(text, 'const answer: number = question.length;\n'.repeat(200));
 });
-beforeEach(() => {
-  said.length = 0;
-  const say = (...parts: unknown[]) => said.push(parts.join(' ')) > 0;
-  vi.spyOn(console, 'log').mockImplementation(say);
-  vi.spyOn(console, 'error').mockImplementation(say);
-  vi.spyOn(process.stdout, 'write').mockImplementation(say);
-  vi.spyOn(process.stderr, 'write').mockImplementation(say);
-});
-afterEach(() => vi.restoreAllMocks());
 afterAll(() => rmSync(folder, {recursive: true}));
 
 const adapt = (name: string, ...args: string[]) =>

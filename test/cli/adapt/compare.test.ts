@@ -1,7 +1,7 @@
 import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
-import {afterAll, afterEach, beforeAll, beforeEach, expect, test, vi} from 'vitest';
+import {afterAll, beforeAll, beforeEach, expect, test, vi} from 'vitest';
 import {comparisonPage, comparisonText, outcomeText} from '../../../src/cli/adapt/compare-show.js';
 import {
   type Comparison,
@@ -17,22 +17,17 @@ import {bitsPerByte} from '../../../src/cli/byte-lm/evaluate.js';
 import {run} from '../../../src/cli/run.js';
 import {table} from '../../../src/cli/table.js';
 import {tensorsLeftBy} from '../../helpers.js';
+import {heard} from '../console.js';
 
 let folder: string;
 let text: string;
-const said: string[] = [];
+const said = heard();
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'compare-'));
   text = join(folder, 'words.txt');
   writeFileSync(text, 'const answer: number = question.length;\n'.repeat(200));
 });
 beforeEach(() => {
-  said.length = 0;
-  const say = (...parts: unknown[]) => said.push(parts.join(' ')) > 0;
-  vi.spyOn(console, 'log').mockImplementation(say);
-  vi.spyOn(console, 'error').mockImplementation(say);
-  vi.spyOn(process.stdout, 'write').mockImplementation(say);
-  vi.spyOn(process.stderr, 'write').mockImplementation(say);
   // A few windows: the numbers are compared, not judged.
   vi.spyOn(Ground.prototype, 'measure').mockImplementation(async function (this: Ground, model, signal) {
     const options = {windows: 4, context: 16, ...(signal && {signal})};
@@ -40,7 +35,6 @@ beforeEach(() => {
     return {target, base: await bitsPerByte(model, this.target.train, options), sample: 'a sample'};
   });
 });
-afterEach(() => vi.restoreAllMocks());
 afterAll(() => rmSync(folder, {recursive: true}));
 
 const adapt = (name: string, ...args: string[]) =>

@@ -1,8 +1,8 @@
-import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync} from 'node:fs';
+import {existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi} from 'vitest';
+import {afterAll, beforeAll, describe, expect, test, vi} from 'vitest';
 import {decodeAdapter} from '../../../src/adapter/format.js';
 import {ioHandler} from '../../../src/adapter/io.js';
 import {mergeAdapter} from '../../../src/adapter/merge.js';
@@ -12,10 +12,11 @@ import type {ClassScores, NumberScores} from '../../../src/cli/finetune/measure.
 import {unfreeze} from '../../../src/cli/finetune/model.js';
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
+import {heard} from '../console.js';
 import {clouds, csv, dense, grey, init, modelIn, write} from './make.js';
 
 let folder: string;
-const said: string[] = [];
+const said = heard();
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   await chooseBackend('wasm');
@@ -55,15 +56,6 @@ beforeAll(async () => {
     write(at('photos', isTop ? 'top' : 'under', `${i}.png`), image);
   }
 });
-beforeEach(() => {
-  said.length = 0;
-  const say = (...parts: unknown[]) => said.push(parts.join(' ')) > 0;
-  vi.spyOn(console, 'log').mockImplementation(say);
-  vi.spyOn(console, 'error').mockImplementation(say);
-  vi.spyOn(process.stdout, 'write').mockImplementation(say);
-  vi.spyOn(process.stderr, 'write').mockImplementation(say);
-});
-afterEach(() => vi.restoreAllMocks());
 afterAll(() => rmSync(folder, {recursive: true}));
 
 const finetune = (model: string, data: string, out: string, ...args: string[]) =>
@@ -240,7 +232,7 @@ describe('mistakes are one line, and nothing is written', () => {
         ),
         'thin.csv'),
       ],
-      'has 1 columns besides the label (a): more columns are needed',
+      'has 1 column besides the label (a): more columns are needed',
     ],
     [
       'ragged rows',
@@ -417,7 +409,75 @@ describe('mistakes are one line, and nothing is written', () => {
         write(at('broken/a/1.png'), grey(6, 6, () => 1).subarray(0, 60));
         return ['image', 'broken'];
       },
-      /1\.png ends in the middle/,
+      /1\.png ends in the middle: the file is damaged; the model takes images of 6 x 6 pixels, grey$/,
+    ],
+    [
+      'an empty image',
+      () => {
+        write(at('void/a/1.png'), '');
+        return ['image', 'void'];
+      },
+      /1\.png is empty, 0 bytes; the model takes images of 6 x 6 pixels, grey$/,
+    ],
+    [
+      'an image of another kind',
+      () => {
+        write(at('moving/a/1.jpg'), 'GIF89a');
+        return ['image', 'moving'];
+      },
+      /1\.jpg is a GIF image: save it as PNG or JPEG; the model takes images of 6 x 6 pixels, grey$/,
+    ],
+    [
+      'one folder of images only',
+      () => {
+        for (const name of ['1.png', '2.png'])
+          write(
+            at('lonely/a', name),
+            grey(6, 6, () => 1),
+          );
+        return ['image', 'lonely'];
+      },
+      'every label is "a": at least two classes are needed',
+    ],
+    [
+      'a number that is always the same',
+      () => [
+        'one',
+        (table(
+          'always.csv',
+          csv(20, i => [i, -i, 5]),
+        ),
+        'always.csv'),
+      ],
+      'the label "label" is 5 in every example: there is nothing to learn from it',
+    ],
+    [
+      'columns that are always the same',
+      () => [
+        'pair',
+        (table(
+          'still.csv',
+          csv(20, i => [i, -i, 5, 6], ['a', 'b', 'y', 'z']),
+        ),
+        'still.csv'),
+        '--label',
+        'y,z',
+      ],
+      'the labels y, z are the same in every example (5, 6): there is nothing to learn from them',
+    ],
+    [
+      'columns for classes of which one is never there',
+      () => [
+        'two',
+        (table(
+          'cold.csv',
+          csv(20, i => [i, -i, 0, 1], ['a', 'b', 'y', 'z']),
+        ),
+        'cold.csv'),
+        '--label',
+        'y,z',
+      ],
+      'every example is of the class "z": at least two are needed',
     ],
     [
       'text without a vocabulary',
@@ -523,6 +583,28 @@ describe('mistakes are one line, and nothing is written', () => {
     expect(said[0]).toMatch(message);
     expect(existsSync(at('wrong'))).toBe(false);
     expect(readdirSync(folder).sort()).toEqual(before);
+  });
+
+  test('a place for the run that is a file, or that of the model or the data', async () => {
+    const weights = readFileSync(at('two/weights.bin'));
+    const out = async (place: string, data = 'clouds.csv') => {
+      said.length = 0;
+      expect(await finetune(data === 'photos' ? 'image' : 'two', data, place)).toBe(2);
+      expect(said.length).toBe(1);
+      return said[0];
+    };
+    const taken = 'that of the model, which stays as it is: give an --out elsewhere';
+    expect(await out('two')).toContain(`two, is ${taken}`);
+    expect(await out('two/deep/run')).toContain(`deep/run, lies within ${taken}`);
+    symlinkSync(at('two'), at('link'));
+    expect(await out('link')).toContain(`link, is ${taken}`);
+    expect(await out('photos/run', 'photos')).toContain('photos/run, lies within that of the data');
+    expect(await out('clouds.csv/run')).toContain(
+      `cannot write to ${at('clouds.csv/run')}: ${at('clouds.csv')} is a file, not a folder`,
+    );
+    expect(readdirSync(at('two')).sort()).toEqual(['model.json', 'weights.bin']);
+    expect(readFileSync(at('two/weights.bin'))).toEqual(weights);
+    expect(readdirSync(at('photos')).sort()).toEqual(['top', 'under']);
   });
 
   test('a call without data', async () => {
@@ -654,14 +736,23 @@ test('numbers: standardised inputs and labels, errors in the units of the labels
   expect(rmse).toBeGreaterThan(is!.rmse / 3);
   expect(rmse).toBeLessThan(is!.rmse * 3);
   expect(readFileSync(at('priced/report.html'), 'utf8')).toMatch(
-    /mean squared error, training.*Losses above [\d.]+ are drawn there/s,
+    /mean squared error, training.*Losses above [\d.]+ are drawn there\. These are errors of the standardised labels/s,
   );
 });
 
 test('numbers that the head has never seen are warned of; several at once', async () => {
   write(at('prices.csv'), sloped(100));
   expect(await finetune('one', 'prices.csv', 'far', '--steps', '1')).toBe(0);
-  expect(said.join('\n')).toContain('Warning: the mean of the labels is nearer than the model');
+  const lines = said.join('\n');
+  expect(lines).toMatch(
+    /Warning  the labels go from [\d,]+ to [\d,]+, and the model gives .* add --standardise-labels/,
+  );
+  // While there is still time to stop.
+  expect(lines.indexOf('--standardise-labels')).toBeLessThan(lines.indexOf('step 1/1'));
+  expect(lines).toMatch(/Note +always giving the mean is as good or better/);
+  expect(readFileSync(at('far/report.html'), 'utf8')).toMatch(
+    /<dt>Warning<\/dt><dd>the labels go from .*<dt>Note</s,
+  );
   write(
     at('both.csv'),
     csv(60, i => [Math.sin(i), Math.cos(i), Math.sin(i), 1 + Math.cos(i)], ['a', 'b', 'y', 'z']),
@@ -862,4 +953,57 @@ test('names with line ends are shown escaped, and a missing classes.txt is said'
   expect(text).toMatch(/Note +class names have line ends: there is no classes.txt, and result.json has them/);
   expect(existsSync(at('lines/model/classes.txt'))).toBe(false);
   expect(resultOf('lines').task).toMatchObject({classes: ['a\nb', 'c']});
+});
+
+test('few examples held out are warned of', async () => {
+  write(at('prices.csv'), sloped(40));
+  expect(await finetune('one', 'prices.csv', 'rough', '--steps', '1', '--split', '0.001')).toBe(0);
+  const text = said.join('\n');
+  expect(text).toMatch(/^Held out +1 example: 2\.5 % drawn by seed 0$/m);
+  expect(text).toMatch(/^Warning +only 1 example is held out, which measures the model only roughly/m);
+  expect(await finetune('two', 'clouds.csv', 'rougher', '--steps', '1')).toBe(0);
+  expect(said.slice(-9).join()).not.toMatch(/only roughly/);
+});
+
+test('a run that is resumed writes over no model', async () => {
+  const args = ['--steps', '2', '--checkpoint-every', '1'];
+  expect(await finetune('two', 'clouds.csv', 'again', ...args)).toBe(0);
+  const weights = readFileSync(at('again/model/weights.bin'));
+  expect(await finetune('again/model', 'clouds.csv', 'again', ...args, '--resume')).toBe(2);
+  expect(said.at(-1)).toMatch(/the run would write over the model: .*again\/model: give an --out elsewhere/);
+  expect(readFileSync(at('again/model/weights.bin'))).toEqual(weights);
+});
+
+test('a label that a head cannot give is warned of, and one column of several that never changes', async () => {
+  await dense(at('bounded'), 2, 1, 'tanh');
+  write(
+    at('beyond.csv'),
+    csv(40, i => [Math.sin(i), Math.cos(i), i % 4 === 0 ? 3 : 0.5]),
+  );
+  expect(await finetune('bounded', 'beyond.csv', 'capped', '--steps', '1')).toBe(0);
+  const text = said.join('\n');
+  expect(text).toMatch(/^Head +\S+, 1 output \(tanh: numbers from -1 to 1\), trained as it is$/m);
+  expect(text).toMatch(
+    /^Warning +the head ends in tanh, which gives numbers from -1 to 1, and \d of 32 labels \(0\.5 to 3\) are out of its/m,
+  );
+  write(
+    at('half-still.csv'),
+    csv(40, i => [i, -i, Math.sin(i), 6], ['a', 'b', 'y', 'z']),
+  );
+  expect(await finetune('pair', 'half-still.csv', 'stiff', '--label', 'y,z', '--steps', '1')).toBe(0);
+  expect(said.join('\n')).toMatch(/^Note +the label "z" is the same in every example$/m);
+});
+
+test('what tfjs warns of while it loads a model is said as a note', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+  await modelIn(at('loose'), [
+    tf.layers.dense({units: 6, inputShape: [2]}),
+    tf.layers.dense({units: 2, inputShape: [5], activation: 'softmax', name: 'second'}),
+  ]);
+  warn.mockClear();
+  expect(await finetune('loose', 'clouds.csv', 'tight', '--steps', '1')).toBe(0);
+  expect(warn).not.toHaveBeenCalled();
+  expect(said.join('\n')).toMatch(
+    /^Note +tfjs says of the model: The shape of the input tensor .* layer second/m,
+  );
 });

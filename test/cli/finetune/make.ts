@@ -90,7 +90,7 @@ export const dense = (
   folder: string,
   inputs: number,
   units: number,
-  activation: 'softmax' | 'sigmoid' | 'linear',
+  activation: 'softmax' | 'sigmoid' | 'linear' | 'tanh',
 ) =>
   modelIn(folder, [
     tf.layers.dense({units: 12, inputShape: [inputs], activation: 'tanh', kernelInitializer: init(1)}),

@@ -5,7 +5,6 @@ import {gzipSync} from 'node:zlib';
 import {afterAll, beforeAll, describe, expect, test} from 'vitest';
 import {readCsv} from '../../../src/cli/finetune/csv.js';
 import {readIdx} from '../../../src/cli/finetune/idx.js';
-import {decodeJpeg, loadJpegReader} from '../../../src/cli/finetune/jpeg.js';
 import {readJsonLines} from '../../../src/cli/finetune/jsonl.js';
 import {withChannels} from '../../../src/cli/finetune/picture.js';
 import {readPictures} from '../../../src/cli/finetune/pictures.js';
@@ -50,7 +49,7 @@ describe('CSV', () => {
   });
 
   test.each([
-    ['a,b\n1,2\n3\n', 'line 3 has 1 cells, and there are 2 columns'],
+    ['a,b\n1,2\n3\n', 'line 3 has 1 cell, and the first line 2'],
     ['a,b\n"x\ny",2\n3,4,5\n', 'line 4 has 3 cells'],
     ['a,b\n1,"2\n', 'the quote in line 2 is never closed'],
     ['a,b\n1,"2"3\n', 'line 2 has text after a closing quote'],
@@ -173,7 +172,7 @@ test('channels are changed where that is unambiguous', () => {
   expect([...withChannels(of(4, 1, 2, 3, 255), 3).bytes]).toEqual([1, 2, 3]);
   expect([...withChannels(of(2, 8, 255), 3).bytes]).toEqual([8, 8, 8]);
   expect(() => withChannels(of(4, 1, 2, 3, 254), 3)).toThrow('transparent');
-  expect(() => withChannels(of(1, 9), 4)).toThrow('has 1 channels, and the model takes 4');
+  expect(() => withChannels(of(1, 9), 4)).toThrow('has 1 channel, and the model takes 4');
 });
 
 describe('folders of images', () => {
@@ -188,12 +187,12 @@ describe('folders of images', () => {
     write(join(at, '.hidden'), 'x');
     const pictures = await readPictures(at);
     expect(pictures).toMatchObject({name: 'pets', size: 3, labels: ['cat', 'dog', 'dog']});
-    expect(pictures.note).toBe('1 other files and folders passed over');
+    expect(pictures.note).toBe('1 file or folder passed over: no PNG or JPEG');
     expect(pictures.where(1)).toBe(join(at, 'dog/a.png'));
     expect([...(await pictures.read(1)).bytes]).toEqual([9, 9, 9, 9]);
     write(join(at, 'dog/c.png'), 'no image');
     const more = await readPictures(at);
-    await expect(more.read(3)).rejects.toThrow(/c\.png is no PNG/);
+    await expect(more.read(3)).rejects.toThrow(/^is no PNG or JPEG image/);
   });
 
   test('without labels, and without images', async () => {
@@ -206,22 +205,6 @@ describe('folders of images', () => {
     );
     write(join(folder, 'none/x/a.txt'), '');
     await expect(readPictures(join(folder, 'none'))).rejects.toThrow(/no PNG or JPEG images/);
-  });
-
-  test('JPEG is read by a package that may be missing', async () => {
-    await expect(loadJpegReader('no-such-jpeg')).rejects.toThrow(
-      'read by no-such-jpeg, which is not installed: npm install no-such-jpeg',
-    );
-    const reader = {
-      decode: (file: Uint8Array, options: object) => {
-        expect(options).toMatchObject({formatAsRGBA: false, useTArray: true});
-        return {width: 1, height: 1, data: Uint8Array.of(file[0]!, 2, 3)};
-      },
-    };
-    expect(decodeJpeg(Uint8Array.of(7), reader)).toEqual({
-      ...{width: 1, height: 1, channels: 3},
-      bytes: Uint8Array.of(7, 2, 3),
-    });
   });
 });
 
