@@ -1,6 +1,7 @@
 /** What every training of a command does: a step after another, until the last, a signal, or a refusal. */
 import {setImmediate} from 'node:timers/promises';
 import type * as tf from '@tensorflow/tfjs';
+import {ProjectedOptimizer} from '../optimizer.js';
 import type {Step} from './progress.js';
 
 export interface LoopOptions {
@@ -70,5 +71,7 @@ export async function minimized(
   const before = optimizer.minimize(cost, true, variables)!;
   const [value] = await before.data();
   before.dispose();
+  // On webgpu it is known only now whether the step was refused.
+  if (optimizer instanceof ProjectedOptimizer) await optimizer.checked();
   return value!;
 }
