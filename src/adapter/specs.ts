@@ -1,15 +1,6 @@
 import type {io} from '@tensorflow/tfjs-core';
+import {bytesPerNumber} from '../dtypes.js';
 import {oneLine, quote} from './untrusted.js';
-
-const BYTES: Readonly<Record<string, number>> = {
-  float32: 4,
-  int32: 4,
-  bool: 1,
-  complex64: 8,
-  uint8: 1,
-  uint16: 2,
-  float16: 2,
-};
 
 /**
  * Throws unless `specs` are tensors that together take exactly `byteLength` bytes, so that nothing is made for a file
@@ -35,7 +26,7 @@ export function expectSpecs(where: string, specs: unknown, byteLength: number): 
     const type = spec.quantization?.dtype ?? dtype ?? '';
     if (type === 'string') isExact = false;
     else {
-      const bytes = Object.hasOwn(BYTES, type) ? BYTES[type]! : undefined;
+      const bytes = bytesPerNumber(type);
       if (!bytes)
         throw new Error(
           `${where}: ${quote(name)} is of ${oneLine(JSON.stringify(type))}, which tfjs does not know`,

@@ -1,3 +1,4 @@
+import {read} from '../../linalg/read.js';
 import {expectOptions} from '../../options.js';
 import {dora} from '../../parametrizations/dora.js';
 import {lora} from '../../parametrizations/lora.js';
@@ -146,7 +147,7 @@ function finder({model, names = moduleOf, paths}: FromPeftOptions, note: string 
       path,
       shape: variable?.shape ?? null,
       kind,
-      values: variable ? () => variable.dataSync() : null,
+      values: variable ? () => read(variable, `fromPeft: ${path}`) : null,
     };
   };
 }

@@ -1,3 +1,4 @@
+import {read} from '../../linalg/read.js';
 import {expectOptions} from '../../options.js';
 import type {Adapter, AdapterWeight, HostTensor} from '../adapter.js';
 import {type HostArray, permuted} from '../host.js';
@@ -112,7 +113,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
     if (places.has(parameter) || !isSaved(module)) continue;
     const kind = kindOf(path, shape, paths);
     if (kind === 'recurrent') throw taken(path, module, saved);
-    const values = variables!.get(path)!.dataSync().slice() as Float32Array;
+    const values = read(variables!.get(path)!, `toPeft: ${path}`).slice();
     const weight = {
       path,
       shape,
