@@ -7,6 +7,7 @@ import {generatedBy} from '../version.js';
 import {isGone, mapValues, type Named} from '../tensors.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectOptimizer} from './expect-optimizer.js';
+import {expectWeights} from './expect.js';
 import {isModel, namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
 
@@ -44,7 +45,10 @@ export async function adapterOf(
   expectOptions('adapterOf', options, ['metadata']);
   const metadata = readMetadata(options.metadata ?? {});
   expectOptimizer('adapterOf', optimizer);
-  if (model) bindTo(optimizer, model);
+  if (model !== undefined) {
+    expectWeights('adapterOf', model);
+    bindTo(optimizer, model);
+  }
   const {attached} = optimizer;
   expectLiving('adapterOf', attached);
   expectBound('adapterOf', optimizer, model !== undefined);

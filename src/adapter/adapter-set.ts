@@ -5,6 +5,7 @@ import {isGone} from '../tensors.js';
 import type {Adapter} from './adapter.js';
 import {type BaseCheck, bind, type Bound, expectBase} from './bind.js';
 import {changeFrom, type Share, withShares} from './effect.js';
+import {expectAdapter, expectWeights} from './expect.js';
 import {largest, MAX_FLOAT} from './largest.js';
 import {expectFinite} from './merge.js';
 import type {WeightsOf} from './paths.js';
@@ -61,6 +62,7 @@ export class AdapterSet {
     options: AdapterSetOptions = {},
   ) {
     expectOptions('AdapterSet', options, ['base']);
+    expectWeights('AdapterSet', model);
     const {base = 'check'} = options;
     expectOneOf('AdapterSet: base', base, ['check', 'ignore']);
     this.base = base;
@@ -83,6 +85,7 @@ export class AdapterSet {
    */
   async add(name: string, adapter: Adapter): Promise<void> {
     this.expectNew(name);
+    expectAdapter(`add: '${name}'`, adapter);
     this.expectOwn();
     const bound = bind(this.model, adapter);
     const held = bound.map(({variable, path}) => {

@@ -6,6 +6,7 @@ import {scaling} from '../scaling.js';
 import {matrixShape} from '../targets.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
 import type {BaseCheck} from './bind.js';
+import {expectAdapter} from './expect.js';
 import {difference} from './print.js';
 
 export interface CombineOptions {
@@ -39,7 +40,9 @@ export function combine(
   if (!Array.isArray(parts)) throw new TypeError('combine takes a list of {adapter, weight}');
   if (parts.length === 0) throw new Error('combine: no adapters were given');
   const byPath = new Map<string, {entry: AdapterWeight; weight: number}[]>();
-  for (const {adapter, weight} of parts) {
+  for (const [i, part] of parts.entries()) {
+    const {adapter, weight} = (part ?? {}) as Partial<(typeof parts)[number]>;
+    expectAdapter(`combine: part ${i}, {adapter, weight}`, adapter);
     expectNumber('combine: weight', weight, 'a number', () => true);
     for (const entry of adapter.weights) {
       byPath.set(entry.path, [...(byPath.get(entry.path) ?? []), {entry, weight}]);

@@ -5,6 +5,8 @@ import type {ProjectedOptimizer} from '../optimizer.js';
 import {lora} from '../parametrizations/lora.js';
 import {matrixShape} from '../targets.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
+import {expectWeights} from './expect.js';
+import {given} from './given.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
 import {generatedBy} from '../version.js';
@@ -43,6 +45,7 @@ export interface Extracted {
  * @returns By the paths of the model, copies: training does not touch them.
  */
 export async function snapshot(model: WeightsOf): Promise<Snapshot> {
+  expectWeights('snapshot', model);
   const taken = new Map<string, HostTensor>();
   for (const [path, variable] of namedWeights(model)) taken.set(path, await read(variable));
   return taken;
@@ -70,6 +73,7 @@ export async function extractAdapter(
   expectOptions('extractAdapter', options, ['rank', 'targets', 'metadata']);
   const {rank, targets, metadata = {}} = options;
   expectRankOrEnergy(rank);
+  expectWeights('extractAdapter', model);
   const named = namedWeights(model);
   const bases =
     start instanceof Map
@@ -138,7 +142,11 @@ function fromSnapshot(named: ReadonlyMap<string, Variable>, start: Snapshot): Ba
 
 function fromOptimizer(named: ReadonlyMap<string, Variable>, optimizer: ProjectedOptimizer): Bases {
   if (!Array.isArray(optimizer?.attached)) {
-    throw new TypeError('extractAdapter: the start must be a snapshot(model) or a ProjectedOptimizer');
+    const {kind, words} = given(optimizer);
+    throw new TypeError(
+      `extractAdapter: the start must be a snapshot(model) or a ProjectedOptimizer, and this is ${words}: ` +
+        (kind === 'promise' ? 'await it first' : 'await snapshot(model) before training takes one'),
+    );
   }
   const attached = new Map(optimizer.attached.map(entry => [entry.weight, entry]));
   const bases: Bases = new Map();

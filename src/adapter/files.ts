@@ -1,4 +1,5 @@
 import {io} from '@tensorflow/tfjs-core';
+import {given} from './given.js';
 import {digest} from './digest.js';
 import {type FileSystem, isMissing, node, placeOfProcess} from './file-system.js';
 import {expectSpecs, weightBytes, type Specs} from './specs.js';
@@ -62,6 +63,12 @@ export async function writeWhole(path: string, bytes: Uint8Array, fs: FileSystem
  * @param folder A path, not an address. To load, that of a `model.json` will do as well.
  */
 export function nodeFiles(folder: string, fs: FileSystem = node().fs): io.IOHandler {
+  if (typeof folder !== 'string' || folder === '' || folder.startsWith('file://')) {
+    throw new TypeError(
+      `nodeFiles: the path of a folder is needed, such as 'runs/a' (an address file://runs/a is for ` +
+        `model.save and saveAdapter), and this is ${given(folder).words}`,
+    );
+  }
   const {path: paths} = node();
   return {
     save: artifacts => inTurn(paths.resolve(folder), () => save(folder, artifacts, fs)),

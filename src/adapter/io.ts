@@ -1,4 +1,5 @@
 import {io} from '@tensorflow/tfjs-core';
+import {expectPlace} from './expect.js';
 import {filePath, isNode} from './file-system.js';
 import {nodeFiles} from './files.js';
 
@@ -11,12 +12,8 @@ import {nodeFiles} from './files.js';
  * @throws Error if nothing handles the address, or more than one thing does.
  */
 export function ioHandler(destination: string | io.IOHandler, direction: 'save' | 'load'): io.IOHandler {
-  if (typeof destination === 'string') return find(destination, direction);
-  if (typeof destination?.[direction] === 'function') return destination;
-  throw new TypeError(
-    `to ${direction} there must be an address such as 'indexeddb://name', or a tf.io.IOHandler with ${direction}(), not ` +
-      (destination && typeof destination === 'object' ? `one without ${direction}()` : String(destination)),
-  );
+  expectPlace(direction, destination);
+  return typeof destination === 'string' ? find(destination, direction) : destination;
 }
 
 function find(url: string, direction: 'save' | 'load'): io.IOHandler {

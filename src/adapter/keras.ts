@@ -1,6 +1,7 @@
 import {expectOptions} from '../options.js';
 import {lora} from '../parametrizations/lora.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
+import {expectAdapter, expectBytes} from './expect.js';
 import {product} from './host.js';
 import {type Json, parseStrictJson} from './json.js';
 import {kindOf, layerOf, ownName} from './layers.js';
@@ -31,6 +32,7 @@ export interface ToKerasOptions {
  */
 export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Array {
   expectOptions('toKeras', options, ['layers', 'skip']);
+  expectAdapter('toKeras', adapter);
   const {layers = layerOf, skip = false} = options;
   const paths = new Set(adapter.weights.map(({path}) => path));
   const tensors = new Map<string, HostTensor>();
@@ -75,6 +77,7 @@ export interface FromKerasOptions {
  */
 export function fromKeras(bytes: Uint8Array, options: FromKerasOptions = {}): Adapter {
   expectOptions('fromKeras', options, ['paths']);
+  expectBytes('fromKeras', bytes);
   const {paths = (layer, weight) => `${layer}/${weight}`} = options;
   const {tensors, metadata} = decodeSafetensors(bytes);
   const settings = readSettings(metadata['layers']);

@@ -4,6 +4,7 @@ import {expectBoolean, expectNumber, expectOneOf, expectOptions} from '../option
 import type {Adapter, AdapterWeight} from './adapter.js';
 import {type BaseCheck, bind, type Bound, expectBase, strange} from './bind.js';
 import {baseFrom, isRemovable, withShares} from './effect.js';
+import {expectAdapter, expectWeights} from './expect.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {isGone} from '../tensors.js';
 
@@ -40,6 +41,8 @@ export async function mergeAdapter(
   expectNumber('mergeAdapter: scale', scale, 'a number', () => true);
   expectBoolean(`mergeAdapter: keepBase`, keepBase);
   expectOneOf('mergeAdapter: base', base, ['check', 'ignore']);
+  expectWeights('mergeAdapter', model);
+  expectAdapter('mergeAdapter', adapter);
   const bound = bind(model, adapter);
   if (base === 'check') expectNotMerged(bound);
   return whileUnchanged('merged', bound, async (bases, ids) => {
@@ -78,6 +81,8 @@ export async function unmergeAdapter(
   const {scale = 1, base = 'check'} = options;
   expectNumber('unmergeAdapter: scale', scale, 'a number', () => true);
   expectOneOf('unmergeAdapter: base', base, ['check', 'ignore']);
+  expectWeights('unmergeAdapter', model);
+  if (adapter !== undefined) expectAdapter('unmergeAdapter', adapter);
   const bound = adapter ? bind(model, adapter) : lastMerged(model);
   const plans = bound.map(one => planFor(one, scale));
   return whileUnchanged('unmerged', bound, async weights => {
@@ -92,14 +97,16 @@ export async function unmergeAdapter(
  * every weight that was disposed since, of whichever model.
  */
 export function forgetBases(model: WeightsOf): void {
+  const living = livingWeights(model);
   for (const variable of holding) if (isGone(variable)) recordsOf(variable).forEach(dropBase);
-  for (const variable of livingWeights(model)) recordsOf(variable).forEach(dropBase);
+  for (const variable of living) recordsOf(variable).forEach(dropBase);
   for (const variable of holding) if (!recordsOf(variable).some(({base}) => base)) holding.delete(variable);
 }
 
 /** A disposed model cannot be asked for its weights. */
 function livingWeights(model: WeightsOf): Variable[] {
   try {
+    expectWeights('forgetBases', model);
     return [...namedWeights(model).values()];
   } catch (error) {
     if (/disposed/.test(String(error))) return [];

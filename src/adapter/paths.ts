@@ -1,6 +1,8 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import {Variable as VariableClass} from '@tensorflow/tfjs-core';
 import {plainName} from '../targets.js';
+import {expectWeights} from './expect.js';
+import {given} from './given.js';
 
 /** A layer of tfjs-layers, as far as paths need it: a model is one that has layers. */
 export interface LayerLike {
@@ -21,6 +23,7 @@ export type WeightsOf = LayerLike | readonly Variable[] | Readonly<Record<string
  * Variables without a model go by their names, without the `_1`.
  */
 export function namedWeights(of: WeightsOf): Map<string, Variable> {
+  expectWeights('namedWeights', of);
   const named = new Map<string, Variable>();
   const seen = new Set<Variable>();
   const add = (path: string, variable: Variable) => {
@@ -45,7 +48,9 @@ export function namedWeights(of: WeightsOf): Map<string, Variable> {
   else for (const [path, variable] of Object.entries(of as Record<string, Variable>)) add(path, variable);
   for (const [path, variable] of named) {
     if (variable instanceof VariableClass) continue;
-    throw new TypeError(`${path} is no tf.Variable, so nothing can be learned for it or merged into it`);
+    throw new TypeError(
+      `${path} is no tf.Variable but ${given(variable).words}, so nothing can be learned for it or merged into it`,
+    );
   }
   return named;
 }

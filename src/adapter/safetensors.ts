@@ -1,4 +1,6 @@
 import type {HostTensor} from './adapter.js';
+import {expectBytes} from './expect.js';
+import {given} from './given.js';
 import {fromBfloat16, fromHalf, toBfloat16, toHalf} from './half.js';
 import {isWellFormed, type Json, parseStrictJson} from './json.js';
 
@@ -27,10 +29,14 @@ const MAX_AXES = 8;
  *
  * @throws RangeError when a shape does not fit its values, or a number is too large for `dtype`.
  */
-export function encodeSafetensors(
-  {tensors, metadata}: SafetensorsFile,
-  dtype: FloatDtype = 'F32',
-): Uint8Array {
+export function encodeSafetensors(file: SafetensorsFile, dtype: FloatDtype = 'F32'): Uint8Array {
+  const {tensors, metadata} = (file ?? {}) as Partial<SafetensorsFile>;
+  if (!(tensors instanceof Map) || metadata === null || typeof metadata !== 'object') {
+    throw new TypeError(
+      'encodeSafetensors: {tensors, metadata} are needed, a Map of {shape, values} by name and an object of text, and ' +
+        `this is ${given(file).words}; encodeAdapter(adapter) writes an adapter`,
+    );
+  }
   if (tensors.size > MAX_TENSORS)
     throw new RangeError(`safetensors: ${tensors.size} tensors, and ${MAX_TENSORS} are the most`);
   const entries = [...tensors].map(([name, tensor]) => {
@@ -61,15 +67,15 @@ export function encodeSafetensors(
   const header = new TextEncoder().encode(`{${members.join()}}`);
   const start = 8 + Math.ceil(header.length / 8) * 8;
   if (start - 8 > MAX_HEADER) throw new RangeError(`safetensors: a header of ${header.length} bytes`);
-  const file = new Uint8Array(start + end).fill(0x20, 8 + header.length, start);
-  new DataView(file.buffer).setBigUint64(0, BigInt(start - 8), true);
-  file.set(header, 8);
+  const written = new Uint8Array(start + end).fill(0x20, 8 + header.length, start);
+  new DataView(written.buffer).setBigUint64(0, BigInt(start - 8), true);
+  written.set(header, 8);
   let offset = start;
   for (const {bytes} of entries) {
-    file.set(bytes, offset);
+    written.set(bytes, offset);
     offset += bytes.byteLength;
   }
-  return file;
+  return written;
 }
 
 /**
@@ -84,6 +90,7 @@ export function encodeSafetensors(
  * @throws Error that begins `not a readable safetensors file`.
  */
 export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTensor> {
+  expectBytes('decodeSafetensors', bytes);
   const {entries, metadata, read} = openSafetensors(bytes);
   for (const {name, dtype} of entries) {
     if (!READERS[dtype]) {

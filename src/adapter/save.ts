@@ -3,9 +3,11 @@ import {expectOptions} from '../options.js';
 import type {Adapter} from './adapter.js';
 import {adapterOf} from './adapter-of.js';
 import {fromArtifacts, toArtifacts} from './artifacts.js';
+import {expectWeights} from './expect.js';
 import {filePath, node} from './file-system.js';
 import {writeWhole} from './files.js';
 import {decodeAdapter, encodeAdapter} from './format.js';
+import {given, isAdapter} from './given.js';
 import {ioHandler} from './io.js';
 import type {LayerLike, WeightsOf} from './paths.js';
 import {isRecord} from './untrusted.js';
@@ -48,6 +50,7 @@ export async function saveAdapter(
   options: SaveAdapterOptions = {},
 ): Promise<io.SaveResult> {
   expectOptions('saveAdapter', options, ['model', 'metadata']);
+  if (options.model !== undefined) expectWeights('saveAdapter: model', options.model);
   const adapter = await adapterFrom(source, options);
   if (typeof destination === 'string' && isSafetensors(destination) && destination.startsWith('file://')) {
     await writeWhole(filePath(destination), encodeAdapter(adapter));
@@ -114,16 +117,15 @@ async function adapterFrom(
     return adapterOf(optimizer, model ?? (source as CompiledModel), metadata ? {metadata} : {});
   }
   if (isAdapter(source)) return metadata ? {...source, metadata: {...source.metadata, ...metadata}} : source;
+  const {kind, words} = given(source);
   throw new TypeError(
-    'saveAdapter: the source must be an adapter, a ProjectedOptimizer, or a model compiled with one',
+    `saveAdapter: the source must be an adapter, a ProjectedOptimizer, or a model compiled with one, and this is ${words}` +
+      (kind === 'promise' ? ': await it first' : ''),
   );
 }
 
 const isOptimizer = (source: unknown): source is Optimizer =>
   isRecord(source) && 'attached' in source && typeof source['explain'] === 'function';
-
-const isAdapter = (source: unknown): source is Adapter =>
-  isRecord(source) && Array.isArray(source['weights']) && typeof source['generatedBy'] === 'string';
 
 const isSafetensors = (address: string) => /\.safetensors(?:[?#].*)?$/i.test(address);
 

@@ -1,4 +1,6 @@
 import type {Optimizer} from '@tensorflow/tfjs-core';
+import {expectWeights} from '../adapter/expect.js';
+import {given} from '../adapter/given.js';
 import {ioHandler} from '../adapter/io.js';
 import type {WeightsOf} from '../adapter/paths.js';
 import type {CompiledModel} from '../adapter/save.js';
@@ -149,12 +151,18 @@ async function removeOld(folder: string, keep: number): Promise<void> {
 }
 
 function partsOf(trained: Trained): {optimizer: ProjectedOptimizer; model: WeightsOf} {
-  const {optimizer} = trained;
+  const {optimizer, model} = (trained ?? {}) as {optimizer?: unknown; model?: WeightsOf};
+  if (optimizer === undefined) {
+    const {kind, words} = given(trained);
+    throw new TypeError(
+      `checkpoints: a compiled model or {optimizer, model} is needed, and this is ${words}: ` +
+        (kind === 'promise' ? 'await it first' : 'checkpoints({optimizer, model}, folder, {every: …})'),
+    );
+  }
   expectOptimizer('checkpoints', optimizer);
-  return {
-    optimizer,
-    model: 'model' in trained && !('layers' in trained) ? trained.model : (trained as CompiledModel),
-  };
+  if ('layers' in trained) return {optimizer, model: trained};
+  expectWeights('checkpoints: model', model);
+  return {optimizer, model};
 }
 
 function expectEvery(every: unknown): void {

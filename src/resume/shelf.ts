@@ -1,4 +1,5 @@
 import {io} from '@tensorflow/tfjs-core';
+import {given} from '../adapter/given.js';
 import {filePath, isMissing, isNode, node} from '../adapter/file-system.js';
 import {removeFolder} from '../adapter/files.js';
 import {ioHandler} from '../adapter/io.js';
@@ -25,9 +26,7 @@ export const nameOf = (folder: string, number: number, step: number): string =>
 export function expectListable(where: string, folder: unknown, direction: 'save' | 'load'): void {
   if (typeof folder !== 'string') {
     throw new TypeError(
-      `${where}: give the folder for checkpoints by its address, such as 'file://runs/a', and not ${
-        folder === null || typeof folder !== 'object' ? String(folder) : 'an object'
-      }`,
+      `${where}: give the folder for checkpoints by its address, such as 'file://runs/a', and not ${given(folder).words}`,
     );
   }
   ioHandler(folder, direction);

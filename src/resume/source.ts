@@ -1,5 +1,6 @@
 import type {Optimizer} from '@tensorflow/tfjs-core';
 import {expectOptimizer} from '../adapter/expect-optimizer.js';
+import {expectWeights} from '../adapter/expect.js';
 import type {WeightsOf} from '../adapter/paths.js';
 import type {CompiledModel} from '../adapter/save.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
@@ -21,6 +22,7 @@ export function partsOf(
     );
   }
   expectOptimizer(where, optimizer);
+  if (given !== undefined) expectWeights(`${where}: model`, given);
   return {optimizer, model: given ?? (isModel ? source : undefined)};
 }
 

@@ -4,6 +4,8 @@ import {dora} from '../../parametrizations/dora.js';
 import {lora} from '../../parametrizations/lora.js';
 import {matrixShape} from '../../targets.js';
 import type {Adapter, AdapterWeight, HostTensor} from '../adapter.js';
+import {expectBytes, expectWeights} from '../expect.js';
+import {given} from '../given.js';
 import {permuted, product} from '../host.js';
 import {type Json, parseStrictJson} from '../json.js';
 import {kindOf, type LayerKind} from '../layers.js';
@@ -42,6 +44,8 @@ export function fromPeft(
   options: FromPeftOptions = {},
 ): Adapter {
   expectOptions('fromPeft', options, ['model', 'names', 'paths', 'fanInFanOut']);
+  expectFiles(files);
+  if (options.model !== undefined) expectWeights('fromPeft: model', options.model);
   const config = readPeftConfig(files.config);
   const {modules, metadata} = modulesOf(files.weights, config);
   const find = finder(options, metadata[PATHS]);
@@ -78,6 +82,18 @@ export function fromPeft(
   if (weights.length === 0) throw new Error('fromPeft: the files hold no weight');
   const {peft_version: version = '', ...notes} = config.notes;
   return {weights, generatedBy: `PEFT ${version}`.trim(), metadata: notes};
+}
+
+function expectFiles(files: unknown): void {
+  const {config, weights} = (files ?? {}) as {config?: unknown; weights?: unknown};
+  const isText = typeof config === 'string' || given(config).kind === 'object';
+  if (!isText) {
+    throw new TypeError(
+      'fromPeft: {config, weights} are needed, the text of adapter_config.json and the bytes of adapter_model.safetensors, ' +
+        `and ${config === undefined ? `this is ${given(files).words}` : `config is ${given(config).words}`}`,
+    );
+  }
+  expectBytes('fromPeft: weights', weights);
 }
 
 /** What a module saved whole has, and what that is called here where one can know. */

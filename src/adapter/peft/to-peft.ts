@@ -1,6 +1,7 @@
 import {read} from '../../linalg/read.js';
 import {expectOptions} from '../../options.js';
 import type {Adapter, AdapterWeight, HostTensor} from '../adapter.js';
+import {expectAdapter, expectWeights} from '../expect.js';
 import {type HostArray, permuted} from '../host.js';
 import {kindOf, layerOf, type LayerKind, ownName} from '../layers.js';
 import {NoPlace} from '../no-place.js';
@@ -54,6 +55,8 @@ export interface ToPeftOptions {
 export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles {
   const known = ['names', 'model', 'dtype', 'skip', 'fanInFanOut', 'baseModel', 'taskType'];
   expectOptions('toPeft', options, known);
+  expectAdapter('toPeft', adapter);
+  if (options.model !== undefined) expectWeights('toPeft: model', options.model);
   const {names = moduleOf, dtype = 'F32', skip = false, fanInFanOut = false} = options;
   const isConv1D = typeof fanInFanOut === 'function' ? fanInFanOut : () => false;
   const variables = options.model && namedWeights(options.model);
