@@ -9,6 +9,7 @@ import {expectAdapter, expectWeights} from './expect.js';
 import {largest, MAX_FLOAT} from './largest.js';
 import {expectFinite} from './merge.js';
 import type {WeightsOf} from './paths.js';
+import {errorOf, visible} from './untrusted.js';
 
 export interface AdapterSetOptions {
   /** `'check'` (default): adapters must have been trained on these weights. `'ignore'`: any of these shapes. */
@@ -159,7 +160,7 @@ export class AdapterSet {
       current === name ||
       (current !== null && typeof current === 'object' && Object.hasOwn(current, name))
     ) {
-      throw new Error(`'${name}' is in use: use(null) or another adapter first`);
+      throw errorOf(`'${name}' is in use: use(null) or another adapter first`);
     }
     this.adapters.delete(name);
     const needed = new Set([...this.adapters.values()].flatMap(bound => bound.map(({variable}) => variable)));
@@ -219,8 +220,10 @@ export class AdapterSet {
     const isFloat = ({scale}: Share) => Math.abs(scale) <= MAX_FLOAT;
     if (bound <= MAX_FLOAT && counting.every(isFloat)) return;
     throw new RangeError(
-      `use: with ${JSON.stringify(scales)} the numbers of ${path} [${base.shape}] could be ${bound.toPrecision(2)}, and ` +
-        'float32 ends at 3.4e+38. Nothing was changed: give factors near 1',
+      visible(
+        `use: with ${JSON.stringify(scales)} the numbers of ${path} [${base.shape}] could be ${bound.toPrecision(2)}, and ` +
+          'float32 ends at 3.4e+38. Nothing was changed: give factors near 1',
+      ),
     );
   }
 
@@ -231,7 +234,7 @@ export class AdapterSet {
 
   private expectOwn(): void {
     for (const [variable, {path, set}] of this.touched) {
-      if (isGone(variable)) throw new Error(`${path} was disposed: dispose the AdapterSet too`);
+      if (isGone(variable)) throw errorOf(`${path} was disposed: dispose the AdapterSet too`);
       if (variable.dataId !== set) throw changed(path, 'this AdapterSet last set it');
     }
   }
@@ -239,22 +242,22 @@ export class AdapterSet {
   private expectNew(name: string): void {
     this.expectAlive();
     if (typeof name !== 'string' || name === '') throw new TypeError('add: an adapter needs a name');
-    if (this.adapters.has(name)) throw new Error(`there is an adapter '${name}' already: remove it first`);
+    if (this.adapters.has(name)) throw errorOf(`there is an adapter '${name}' already: remove it first`);
   }
 
   private expectKnown(name: string): void {
     if (this.adapters.has(name)) return;
     const names = this.names.map(known => `'${known}'`).join(', ') || 'none';
-    throw new Error(`there is no adapter '${name}'; there are ${names}`);
+    throw errorOf(`there is no adapter '${name}'; there are ${names}`);
   }
 
   private expectAlive(): void {
-    if (this.disposed) throw new Error('this AdapterSet was disposed');
+    if (this.disposed) throw errorOf('this AdapterSet was disposed');
   }
 }
 
 function changed(path: string, since: string): Error {
-  return new Error(
+  return errorOf(
     `${path} was changed by something else since ${since} (a training step, a merge), and that would be lost. Dispose ` +
       'the AdapterSet, which leaves such weights as they are, and make another',
   );

@@ -10,6 +10,7 @@ import {given} from './given.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
 import {generatedBy} from '../version.js';
+import {errorOf} from './untrusted.js';
 
 /** What the weights of a model are at one moment, by path. */
 export type Snapshot = ReadonlyMap<string, HostTensor>;
@@ -109,7 +110,7 @@ export async function extractAdapter(
     certificates.push({path, rank: k, norm, error, tail, relative: norm === 0 ? 0 : error / norm, method});
   }
   if (weights.length === 0) {
-    throw new Error(
+    throw errorOf(
       'extractAdapter: no weight differs from the start: was the snapshot taken before training?',
     );
   }
@@ -128,12 +129,12 @@ function fromSnapshot(named: ReadonlyMap<string, Variable>, start: Snapshot): Ba
   for (const [path, variable] of named) {
     const base = start.get(path);
     if (!base) {
-      throw new Error(
+      throw errorOf(
         `extractAdapter: ${path} [${variable.shape}] is not in the snapshot: take it of the same model`,
       );
     }
     if (String(base.shape) !== String(variable.shape)) {
-      throw new Error(`extractAdapter: ${path} is [${variable.shape}], and [${base.shape}] in the snapshot`);
+      throw errorOf(`extractAdapter: ${path} is [${variable.shape}], and [${base.shape}] in the snapshot`);
     }
     bases.set(path, async () => base);
   }
@@ -171,7 +172,7 @@ function fromOptimizer(named: ReadonlyMap<string, Variable>, optimizer: Projecte
     });
   }
   for (const {weight} of attached.values()) {
-    throw new Error(
+    throw errorOf(
       `extractAdapter: ${weight.name} [${weight.shape}] was trained, and the model given does not have it`,
     );
   }
@@ -186,7 +187,7 @@ async function read(tensor: Tensor): Promise<HostTensor> {
 
 function expectFinite(path: string, verb: string, {shape, values}: HostTensor): void {
   const bad = values.findIndex((value: number) => !Number.isFinite(value));
-  if (bad >= 0) throw new Error(`extractAdapter: number ${bad} of ${path} [${shape}] ${verb} ${values[bad]}`);
+  if (bad >= 0) throw errorOf(`extractAdapter: number ${bad} of ${path} [${shape}] ${verb} ${values[bad]}`);
 }
 
 function expectRankOrEnergy(rank: unknown): void {
@@ -211,5 +212,5 @@ function predicate(targets: ExtractOptions['targets'], paths: readonly string[])
   const isTarget = (path: string) =>
     pattern ? pattern.test(path) : Boolean((targets as (p: string) => boolean)(path));
   if (paths.some(isTarget)) return isTarget;
-  throw new Error(`extractAdapter: targets matches none of ${paths.join(', ')}`);
+  throw errorOf(`extractAdapter: targets matches none of ${paths.join(', ')}`);
 }

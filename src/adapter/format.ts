@@ -31,7 +31,7 @@ function opened(bytes: Uint8Array): Parts {
   try {
     return decodeSafetensors(bytes);
   } catch (error) {
-    // Names of the file stand in it as they are, however many lines they have.
+    // Names of the file stand in it, however long they are.
     throw new Error(oneLine((error as Error).message), {cause: error});
   }
 }

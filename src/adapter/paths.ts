@@ -3,6 +3,7 @@ import {Variable as VariableClass} from '@tensorflow/tfjs-core';
 import {plainName} from '../targets.js';
 import {expectWeights} from './expect.js';
 import {given} from './given.js';
+import {visible} from './untrusted.js';
 
 /** A layer of tfjs-layers, as far as paths need it: a model is one that has layers. */
 export interface LayerLike {
@@ -48,9 +49,8 @@ export function namedWeights(of: WeightsOf): Map<string, Variable> {
   else for (const [path, variable] of Object.entries(of as Record<string, Variable>)) add(path, variable);
   for (const [path, variable] of named) {
     if (variable instanceof VariableClass) continue;
-    throw new TypeError(
-      `${path} is no tf.Variable but ${given(variable).words}, so nothing can be learned for it or merged into it`,
-    );
+    const what = `${path} is no tf.Variable but ${given(variable).words}`;
+    throw new TypeError(visible(`${what}, so nothing can be learned for it or merged into it`));
   }
   return named;
 }

@@ -3,6 +3,7 @@ import {expectBytes} from './expect.js';
 import {given} from './given.js';
 import {fromBfloat16, fromHalf, toBfloat16, toHalf} from './half.js';
 import {isWellFormed, type Json, parseStrictJson} from './json.js';
+import {errorOf, quote, visible} from './untrusted.js';
 
 /** How float32 is written. */
 export type FloatDtype = 'F32' | 'F16' | 'BF16';
@@ -41,7 +42,7 @@ export function encodeSafetensors(file: SafetensorsFile, dtype: FloatDtype = 'F3
     throw new RangeError(`safetensors: ${tensors.size} tensors, and ${MAX_TENSORS} are the most`);
   const entries = [...tensors].map(([name, tensor]) => {
     if (name === '__metadata__' || !isWellFormed(name)) {
-      throw new RangeError(`safetensors: ${JSON.stringify(name)} cannot be the name of a tensor`);
+      throw new RangeError(`safetensors: ${quote(name)} cannot be the name of a tensor`);
     }
     return {name, shape: expectShape(name, tensor), ...numbersOf(name, tensor, dtype)};
   });
@@ -53,7 +54,7 @@ export function encodeSafetensors(file: SafetensorsFile, dtype: FloatDtype = 'F3
     const pairs = notes.map(([key, value]) => {
       if (typeof value === 'string' && isWellFormed(key + value))
         return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
-      throw new TypeError(`safetensors: metadata '${key}' must be a string of well-formed Unicode`);
+      throw new TypeError(`safetensors: metadata ${quote(key)} must be a string of well-formed Unicode`);
     });
     members.push(`"__metadata__":{${pairs.join()}}`);
   }
@@ -215,14 +216,18 @@ function numbersOf(
   const infinite = dtype === 'F16' ? 0x7c00 : 0x7f80;
   const lost = halves.findIndex((half, i) => (half & 0x7fff) === infinite && Number.isFinite(values[i]));
   if (lost >= 0) {
-    throw new RangeError(`safetensors: '${name}' holds ${values[lost]}, which ${dtype} cannot; write F32`);
+    throw new RangeError(
+      visible(`safetensors: '${name}' holds ${values[lost]}, which ${dtype} cannot; write F32`),
+    );
   }
   return {dtype, bytes: bytesOf(halves)};
 }
 
 function expectShape(name: string, {shape, values}: HostTensor): readonly number[] {
   if (shape.length <= MAX_AXES && shape.every(isCount) && sizeOf(shape) === values.length) return shape;
-  throw new RangeError(`safetensors: '${name}' has ${values.length} numbers for the shape [${shape}]`);
+  throw new RangeError(
+    visible(`safetensors: '${name}' has ${values.length} numbers for the shape [${shape}]`),
+  );
 }
 
 function parseHeader(bytes: Uint8Array): ReadonlyMap<string, Json> {
@@ -298,5 +303,5 @@ function byCodePoint(a: string, b: string): number {
 }
 
 function fail(reason: string): never {
-  throw new Error(`not a readable safetensors file: ${reason}`);
+  throw errorOf(`not a readable safetensors file: ${reason}`);
 }

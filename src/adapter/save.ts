@@ -10,7 +10,8 @@ import {decodeAdapter, encodeAdapter} from './format.js';
 import {given, isAdapter} from './given.js';
 import {ioHandler} from './io.js';
 import type {LayerLike, WeightsOf} from './paths.js';
-import {isRecord} from './untrusted.js';
+import {errorOf, isRecord} from './untrusted.js';
+import {withWeightData} from './weight-stream.js';
 
 /** A model of tfjs-layers that was compiled with one of our optimizers. */
 export interface CompiledModel extends LayerLike {
@@ -57,7 +58,7 @@ export async function saveAdapter(
     return {modelArtifactsInfo: io.getModelArtifactsInfoForJSON(toArtifacts(adapter))};
   }
   if (typeof destination === 'string' && isSafetensors(destination)) {
-    throw new Error(
+    throw errorOf(
       `saveAdapter: only file:// writes a single .safetensors file, not '${destination}': leave the ending away, or ` +
         'store the bytes that encodeAdapter(adapter) gives yourself',
     );
@@ -80,7 +81,7 @@ export async function readAdapter(
   const bytes = await bytesOf(source);
   if (bytes) return decodeAdapter(bytes);
   const handler = ioHandler(source as string | io.IOHandler, 'load');
-  return fromArtifacts(await handler.load!());
+  return fromArtifacts(await withWeightData('not a readable adapter', await handler.load!()));
 }
 
 /** Stores keep models and adapters under one kind of name: a model must not be lost by one. */
@@ -95,7 +96,7 @@ async function expectNoModel(address: string): Promise<void> {
     // Nothing is there, or nothing that could be used.
     return;
   }
-  throw new Error(
+  throw errorOf(
     `saveAdapter: there is a model at ${address} (${format}), and it would be lost: take another address, or remove ` +
       'it first (tf.io.removeModel, or the folder)',
   );
@@ -138,14 +139,13 @@ async function bytesOf(source: unknown): Promise<Uint8Array | null> {
     return node()
       .fs.readFile(filePath(source))
       .catch((error: Error) => {
-        throw new Error(`readAdapter: ${source} cannot be read: ${error.message}`, {cause: error});
+        throw errorOf(`readAdapter: ${source} cannot be read: ${error.message}`, {cause: error});
       });
   }
   if (!/^https?:\/\//.test(source)) return null;
   const response = await fetch(source).catch((error: Error) => {
-    throw new Error(`readAdapter: ${source} cannot be fetched: ${error.message}`, {cause: error});
+    throw errorOf(`readAdapter: ${source} cannot be fetched: ${error.message}`, {cause: error});
   });
-  if (!response.ok)
-    throw new Error(`readAdapter: ${source} answers ${response.status} ${response.statusText}`);
+  if (!response.ok) throw errorOf(`readAdapter: ${source} answers ${response.status} ${response.statusText}`);
   return new Uint8Array(await response.arrayBuffer());
 }

@@ -6,7 +6,7 @@ import type {WeightsOf} from '../adapter/paths.js';
 import type {CompiledModel} from '../adapter/save.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectNumber, expectOptions} from '../options.js';
-import {expectJson, fromArtifacts} from './contents.js';
+import {expectJson, readArtifacts} from './contents.js';
 import {expectOptimizer} from '../adapter/expect-optimizer.js';
 import {type FitCallback, fitCallback} from './fit-callback.js';
 import {saveCheckpoint} from './save.js';
@@ -131,14 +131,14 @@ export async function latestCheckpoint(folder: string): Promise<string | null> {
     // A save that was interrupted: nothing is lost but itself.
     if (!isComplete) continue;
     try {
-      fromArtifacts(url, await ioHandler(url, 'load').load!());
+      await readArtifacts(url, ioHandler(url, 'load'));
       return url;
     } catch (error) {
       console.warn(`tfjs-lora: ${url} is passed over: ${(error as Error).message}`);
     }
   }
   if (all.length > 0 || !(await isKept(folder))) return null;
-  fromArtifacts(folder, await ioHandler(folder, 'load').load!());
+  await readArtifacts(folder, ioHandler(folder, 'load'));
   return folder;
 }
 

@@ -4,6 +4,7 @@ import {expectWeights} from '../adapter/expect.js';
 import type {WeightsOf} from '../adapter/paths.js';
 import type {CompiledModel} from '../adapter/save.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
+import {errorOf} from '../adapter/untrusted.js';
 
 /** What a checkpoint is of: one of our optimizers, or a model of tfjs-layers that was compiled with one. */
 export type CheckpointSource = Optimizer | CompiledModel;
@@ -29,7 +30,7 @@ export function partsOf(
 /** A checkpoint is a folder, or an entry of a browser's store; `.safetensors` is for adapters. */
 export function expectNoAdapter(where: string, address: unknown): void {
   if (typeof address !== 'string' || !/\.safetensors$/.test(address)) return;
-  throw new Error(
+  throw errorOf(
     `${where}: ${address} is an address for an adapter (saveAdapter, loadAdapter), which holds no moments and no ` +
       'counters. A checkpoint is a folder: give an address without the ending',
   );

@@ -13,6 +13,7 @@ import {namedWeights, type WeightsOf} from '../paths.js';
 import {openSafetensors, type StoredTensor} from '../safetensors.js';
 import {type PeftConfig, readPeftConfig} from './config.js';
 import {firstTwoLast, moduleOf, type ModuleNames, type Part, partOf, PATHS, PREFIX} from './mapping.js';
+import {errorOf, visible} from '../untrusted.js';
 
 export interface FromPeftOptions {
   /** The model it is for: weights are found by their module's name, and their shapes are checked. */
@@ -54,7 +55,7 @@ export function fromPeft(
   const add = (module: string, weight: AdapterWeight) => {
     const other = taken.get(weight.path);
     if (other !== undefined) {
-      throw new Error(
+      throw errorOf(
         `fromPeft: ${other} and ${module} would both be ${weight.path}; tell them apart by \`paths\``,
       );
     }
@@ -79,7 +80,7 @@ export function fromPeft(
     if (base && !pair) fail(module, 'has a base_layer.weight and no factors; save the adapter again, whole');
     if (place && base) expectBase(module, base, place);
   }
-  if (weights.length === 0) throw new Error('fromPeft: the files hold no weight');
+  if (weights.length === 0) throw errorOf('fromPeft: the files hold no weight');
   const {peft_version: version = '', ...notes} = config.notes;
   return {weights, generatedBy: `PEFT ${version}`.trim(), metadata: notes};
 }
@@ -163,7 +164,7 @@ function finder({model, names = moduleOf, paths}: FromPeftOptions, note: string 
       path,
       shape: variable?.shape ?? null,
       kind,
-      values: variable ? () => read(variable, `fromPeft: ${path}`) : null,
+      values: variable ? () => read(variable, visible(`fromPeft: ${path}`)) : null,
     };
   };
 }
@@ -179,7 +180,7 @@ function readNote(text: string | undefined): ReadonlyMap<string, string> {
   if (read instanceof Map && [...read.values()].every(value => typeof value === 'string')) {
     return read as ReadonlyMap<string, string>;
   }
-  throw new Error(
+  throw errorOf(
     `fromPeft: the metadata '${PATHS}' is no object of paths; give \`model\` or \`paths\` and remove it`,
   );
 }
@@ -205,7 +206,7 @@ function modulesOf(
     const name = withoutAdapter(entry.name);
     const match = name.startsWith(PREFIX) ? SUFFIX.exec(name.slice(PREFIX.length)) : null;
     if (!match || /\.lora_[AB]$|\.base_layer$/.test(match[1]!)) {
-      throw new Error(
+      throw errorOf(
         `fromPeft: the tensor '${entry.name}' [${entry.shape}] is not understood; expected are ${PREFIX}<module>.lora_A.weight, ` +
           'lora_B.weight, lora_embedding_A, lora_embedding_B, lora_magnitude_vector, and weight and bias of ' +
           'modules_to_save, as save_pretrained writes them',
@@ -413,5 +414,5 @@ function isTurned(
 }
 
 function fail(module: string, reason: string): never {
-  throw new Error(`fromPeft: ${module} ${reason}`);
+  throw errorOf(`fromPeft: ${module} ${reason}`);
 }

@@ -12,6 +12,7 @@ import {writePeftConfig} from './config.js';
 import {lastTwoFirst, moduleOf, type ModuleNames, partOf, PATHS, PREFIX} from './mapping.js';
 import {savedBy, UNLIMITED} from './patterns.js';
 import {inRangeOfHalf} from './range.js';
+import {errorOf, visible} from '../untrusted.js';
 
 /** What PEFT (Hugging Face) saves and loads as a folder. */
 export interface PeftFiles {
@@ -66,7 +67,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   const put = (place: Place) => {
     const taken = places.get(place.parameter);
     if (taken) {
-      throw new Error(
+      throw errorOf(
         `toPeft: ${taken.weight.path} and ${place.weight.path} would both be ${place.parameter}; tell them apart by \`names\``,
       );
     }
@@ -84,14 +85,14 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   }
   const pairs = [...places.values()].filter(isPair);
   if (pairs.length === 0) {
-    throw new Error(
+    throw errorOf(
       'toPeft: no weight has learned through factors, and PEFT has no adapter without; save the model itself',
     );
   }
   const isDora = pairs.some(({pair}) => pair.magnitude);
   const plain = pairs.find(({pair}) => !pair.magnitude);
   if (isDora && plain) {
-    throw new Error(
+    throw errorOf(
       `toPeft: ${plain.weight.path} is LoRA and others are DoRA, and PEFT has one use_dora for all; write two adapters, ` +
         'with `names` that return null for the weights of the other',
     );
@@ -116,7 +117,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
     if (places.has(parameter) || !isSaved(module)) continue;
     const kind = kindOf(path, shape, paths);
     if (kind === 'recurrent') throw taken(path, module, saved);
-    const values = read(variables!.get(path)!, `toPeft: ${path}`).slice();
+    const values = read(variables!.get(path)!, visible(`toPeft: ${path}`)).slice();
     const weight = {
       path,
       shape,
@@ -129,7 +130,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   }
   for (const {module, parameter, weight} of places.values()) {
     if (isSaved(module) && !saved.has(module) && !places.has(`${module}.weight`)) {
-      throw new Error(
+      throw errorOf(
         `toPeft: ${weight.path} is ${parameter}, and PEFT would look for ${module}.weight too, because ${module} ends as ` +
           `a module trained whole does, ${endOf(module, saved)}; give \`model\`, or tell them apart by \`names\``,
       );
@@ -142,7 +143,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   const write = (path: string, name: string, {shape, values}: HostArray) => {
     const narrow = values instanceof Float64Array ? Float32Array.from(values) : values;
     const bad = narrow.find(value => !Number.isFinite(value));
-    if (bad !== undefined) throw new Error(`toPeft: ${path} has ${bad} in ${name}; it must be finite`);
+    if (bad !== undefined) throw errorOf(`toPeft: ${path} has ${bad} in ${name}; it must be finite`);
     tensors.set(PREFIX + name, {shape, values: narrow});
   };
   const settings = pairs.map(({module, kind, weight, pair: exact}) => {
@@ -153,12 +154,12 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
     return {module, rank: pair.left.shape[1]!, alpha: alpha * alphaOf(pair, rankStabilised)};
   });
   const bad = settings.find(({alpha}) => !Number.isFinite(alpha) || alpha === 0);
-  if (bad) throw new Error(`toPeft: ${bad.module} would have the lora_alpha ${bad.alpha}`);
+  if (bad) throw errorOf(`toPeft: ${bad.module} would have the lora_alpha ${bad.alpha}`);
   const whole = [...places.values()].filter(place => !isPair(place));
   for (const {module, kind, weight, parameter} of whole) {
     const tensor = weight.factors['weight'];
     if (!tensor)
-      throw new Error(`toPeft: ${weight.path} was trained whole, and the adapter has no 'weight' for it`);
+      throw errorOf(`toPeft: ${weight.path} was trained whole, and the adapter has no 'weight' for it`);
     const isInside = parameter === `${module}.bias` && adapted.has(module);
     const name = isInside ? `${module}.base_layer.bias` : parameter;
     write(weight.path, name, wholeTensor(kind, tensor, isConv1D(module)));
@@ -214,7 +215,7 @@ const isPair = (place: Place): place is Place & {pair: ExactProduct} => place.pa
 function moduleFor(names: ModuleNames, path: string): string | null {
   const module = names(path);
   if (module === null || (typeof module === 'string' && module !== '')) return module;
-  throw new Error(`toPeft: \`names\` must give a name or null for ${path}, and gave '${String(module)}'`);
+  throw errorOf(`toPeft: \`names\` must give a name or null for ${path}, and gave '${String(module)}'`);
 }
 
 function placeOf(weight: AdapterWeight, module: string, kind: LayerKind): Place {
@@ -243,7 +244,7 @@ function expectNoStatistics({path, shape, parametrization}: AdapterWeight): void
 
 /** PEFT would copy a module because its name, or that of what it is in, ends as that of one trained whole. */
 function taken(path: string, module: string, saved: ReadonlySet<string>): Error {
-  return new Error(
+  return errorOf(
     `toPeft: ${path} is of ${module}, and ${endOf(module, saved)} was trained whole: PEFT's modules_to_save means every ` +
       'module whose name ends so, and could not load this one. Leave one of both out, or name it otherwise, by `names`',
   );
