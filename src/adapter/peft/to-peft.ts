@@ -1,18 +1,21 @@
 import {read} from '../../linalg/read.js';
 import {expectOptions} from '../../options.js';
-import type {Adapter, AdapterWeight, HostTensor} from '../adapter.js';
+import type {Adapter, HostTensor} from '../adapter.js';
 import {expectAdapter, expectWeights} from '../expect.js';
-import {type HostArray, permuted} from '../host.js';
-import {kindOf, layerOf, type LayerKind, ownName} from '../layers.js';
+import type {HostArray} from '../host.js';
+import {kindOf} from '../layers.js';
 import {NoPlace} from '../no-place.js';
 import {namedWeights, type WeightsOf} from '../paths.js';
-import {type ExactProduct, exactProduct} from '../product.js';
+import type {ExactProduct} from '../product.js';
 import {encodeSafetensors, type FloatDtype} from '../safetensors.js';
-import {writePeftConfig} from './config.js';
-import {lastTwoFirst, moduleOf, type ModuleNames, partOf, PATHS, PREFIX} from './mapping.js';
-import {savedBy, UNLIMITED} from './patterns.js';
-import {inRangeOfHalf} from './range.js';
 import {errorOf, visible} from '../untrusted.js';
+import {writePeftConfig} from './config.js';
+import {factorsThere, wholeLayout} from './layouts.js';
+import {moduleOf, type ModuleNames, partOf, PREFIX} from './mapping.js';
+import {writeNotes} from './notes.js';
+import {savedBy, UNLIMITED} from './patterns.js';
+import {expectNoStatistics, isPair, moduleFor, type Place, placeOf} from './places.js';
+import {inRangeOfHalf} from './range.js';
 
 /** What PEFT (Hugging Face) saves and loads as a folder. */
 export interface PeftFiles {
@@ -148,7 +151,12 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   };
   const settings = pairs.map(({module, kind, weight, pair: exact}) => {
     const {pair, alpha} = dtype === 'F16' ? inRangeOfHalf(exact) : {pair: exact, alpha: 1};
-    for (const [name, tensor] of Object.entries(pairTensors(kind, weight.shape, pair))) {
+    const {left: a, right: b, magnitude} = pair;
+    const [ins, outs] = [weight.shape.at(-2)!, weight.shape.at(-1)!];
+    const sizes = {window: weight.shape.slice(0, -2), ins, outs, rank: b.shape[0]!};
+    for (const [name, tensor] of Object.entries(
+      factorsThere(kind === 'embedding', sizes, {a, b, magnitude}),
+    )) {
       write(weight.path, `${module}.${name}`, tensor);
     }
     return {module, rank: pair.left.shape[1]!, alpha: alpha * alphaOf(pair, rankStabilised)};
@@ -162,7 +170,7 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
       throw errorOf(`toPeft: ${weight.path} was trained whole, and the adapter has no 'weight' for it`);
     const isInside = parameter === `${module}.bias` && adapted.has(module);
     const name = isInside ? `${module}.base_layer.bias` : parameter;
-    write(weight.path, name, wholeTensor(kind, tensor, isConv1D(module)));
+    write(weight.path, name, wholeLayout(kind, isConv1D(module)).there(tensor));
     if (partOf(weight.path) !== 'running_mean') continue;
     write(weight.path, `${module}.num_batches_tracked`, {shape: [], values: new Int32Array(1)});
     // PyTorch's has both or neither.
@@ -175,9 +183,6 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
       write(weight.path, `${module}.${name}`, {shape: tensor.shape, values});
     }
   }
-  const inverse = Object.fromEntries(
-    [...places.values()].map(({parameter, weight}) => [parameter, weight.path]),
-  );
   const modules = new Set([...places.values(), ...frozen].map(({module}) => module));
   return {
     'adapter_config.json': writePeftConfig(settings, {
@@ -193,53 +198,11 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
       taskType: options.taskType,
     }),
     'adapter_model.safetensors': encodeSafetensors(
-      {tensors, metadata: {format: 'pt', [PATHS]: JSON.stringify(inverse)}},
+      {tensors, metadata: {format: 'pt', ...writeNotes(adapter, [...places.values()])}},
       dtype,
     ),
     'README.md': readme(options.baseModel, adapter.generatedBy),
   };
-}
-
-/** Where a weight goes. */
-interface Place {
-  readonly weight: AdapterWeight;
-  readonly module: string;
-  /** PyTorch's name of the weight: `fc1.weight`. */
-  readonly parameter: string;
-  readonly kind: LayerKind;
-  /** Null: trained whole. */
-  readonly pair: ExactProduct | null;
-}
-const isPair = (place: Place): place is Place & {pair: ExactProduct} => place.pair !== null;
-
-function moduleFor(names: ModuleNames, path: string): string | null {
-  const module = names(path);
-  if (module === null || (typeof module === 'string' && module !== '')) return module;
-  throw errorOf(`toPeft: \`names\` must give a name or null for ${path}, and gave '${String(module)}'`);
-}
-
-function placeOf(weight: AdapterWeight, module: string, kind: LayerKind): Place {
-  const {path, shape, parametrization} = weight;
-  const none = (what: string) =>
-    new NoPlace(`toPeft: ${path} [${shape}] is ${what}; leave it out by \`names\` or by skip: true`);
-  if (kind === 'recurrent') throw none("a recurrent layer's, and PEFT adapts none of these");
-  const parameter = `${module}.${partOf(path)}`;
-  if (parametrization === null) return {weight, module, parameter, kind, pair: null};
-  if (kind === 'vector') throw none('a vector, and PEFT has no factors for these');
-  if (kind === 'depthwise') throw none("a depthwise kernel, whose groups PEFT's factors do not follow");
-  if (kind === 'transposed convolution')
-    throw none("a transposed convolution's, and PEFT adapts none of these");
-  return {weight, module, parameter, kind, pair: exactProduct(weight)};
-}
-
-/** Batch normalisation has its statistics in the file too, and an adapter has none of them. */
-function expectNoStatistics({path, shape, parametrization}: AdapterWeight): void {
-  const isNormalisation = /batch_?norm|(^|[/_])bn_?\d*$/i.test(layerOf(path));
-  if (parametrization !== null || ownName(path) !== 'gamma' || !isNormalisation) return;
-  throw new NoPlace(
-    `toPeft: ${path} [${shape}] is of batch normalisation, and PEFT would look for running_mean and running_var too; ` +
-      'give `model`, which has them, or leave it out by `names` or by skip: true',
-  );
 }
 
 /** PEFT would copy a module because its name, or that of what it is in, ends as that of one trained whole. */
@@ -261,34 +224,6 @@ function withAncestors(module: string): string[] {
 /** lora_alpha: the method's own where it can stay, else so that alpha/k is the scale. */
 function alphaOf({scale, scaling, right}: ExactProduct, rankStabilised: boolean): number {
   return scaling?.rankStabilised === rankStabilised ? scaling.alpha : scale * right.shape[0]!;
-}
-
-function pairTensors(
-  kind: LayerKind,
-  shape: readonly number[],
-  {left, right, magnitude}: ExactProduct,
-): Record<string, HostArray> {
-  const [k, n] = right.shape as [number, number];
-  const isEmbedding = kind === 'embedding';
-  const window = shape.slice(0, -2).map(() => 1);
-  const down = permuted({shape: [...shape.slice(0, -1), k], values: left.values}, lastTwoFirst(shape.length));
-  const up = {shape: [n, k, ...window], values: permuted(right, [1, 0]).values};
-  return {
-    [isEmbedding ? 'lora_embedding_A' : 'lora_A.weight']: down,
-    [isEmbedding ? 'lora_embedding_B' : 'lora_B.weight']: up,
-    ...(magnitude && {
-      lora_magnitude_vector: {shape: window.length > 0 ? [1, n, ...window] : [n], values: magnitude.values},
-    }),
-  };
-}
-
-function wholeTensor(kind: LayerKind, tensor: HostTensor, isConv1D: boolean): HostArray {
-  const {shape, values} = tensor;
-  if (kind === 'vector' || kind === 'embedding' || (kind === 'dense' && isConv1D)) return tensor;
-  if (kind !== 'depthwise') return permuted(tensor, lastTwoFirst(shape.length));
-  // [kh, kw, in, times] is [in times, 1, kh, kw] there.
-  const [kh, kw, channels, multiplier] = shape as [number, number, number, number];
-  return {shape: [channels * multiplier, 1, kh, kw], values: permuted({shape, values}, [2, 3, 0, 1]).values};
 }
 
 function readme(baseModel: string | undefined, generatedBy: string): string {
