@@ -54,7 +54,7 @@ export function encodeSafetensors(file: SafetensorsFile, dtype: FloatDtype = 'F3
     const pairs = notes.map(([key, value]) => {
       if (typeof value === 'string' && isWellFormed(key + value))
         return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
-      throw new TypeError(`safetensors: metadata ${quote(key)} must be a string of well-formed Unicode`);
+      throw new TypeError(visible(`safetensors: metadata '${key}' must be a string of well-formed Unicode`));
     });
     members.push(`"__metadata__":{${pairs.join()}}`);
   }

@@ -1,20 +1,17 @@
-import {read} from '../../linalg/read.js';
 import {expectOptions} from '../../options.js';
 import type {Adapter, HostTensor} from '../adapter.js';
 import {expectAdapter, expectWeights} from '../expect.js';
 import type {HostArray} from '../host.js';
-import {kindOf} from '../layers.js';
-import {NoPlace} from '../no-place.js';
-import {namedWeights, type WeightsOf} from '../paths.js';
+import type {WeightsOf} from '../paths.js';
 import type {ExactProduct} from '../product.js';
 import {encodeSafetensors, type FloatDtype} from '../safetensors.js';
-import {errorOf, visible} from '../untrusted.js';
+import {errorOf} from '../untrusted.js';
 import {writePeftConfig} from './config.js';
+import {gather} from './gather.js';
 import {factorsThere, wholeLayout} from './layouts.js';
-import {moduleOf, type ModuleNames, partOf, PREFIX} from './mapping.js';
+import {type ModuleNames, partOf, PREFIX} from './mapping.js';
 import {writeNotes} from './notes.js';
-import {savedBy, UNLIMITED} from './patterns.js';
-import {expectNoStatistics, isPair, moduleFor, type Place, placeOf} from './places.js';
+import {isPair} from './places.js';
 import {inRangeOfHalf} from './range.js';
 
 /** What PEFT (Hugging Face) saves and loads as a folder. */
@@ -61,84 +58,11 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   expectOptions('toPeft', options, known);
   expectAdapter('toPeft', adapter);
   if (options.model !== undefined) expectWeights('toPeft: model', options.model);
-  const {names = moduleOf, dtype = 'F32', skip = false, fanInFanOut = false} = options;
+  const {dtype = 'F32', fanInFanOut = false} = options;
   const isConv1D = typeof fanInFanOut === 'function' ? fanInFanOut : () => false;
-  const variables = options.model && namedWeights(options.model);
-  const paths = new Set([...adapter.weights.map(({path}) => path), ...(variables?.keys() ?? [])]);
-
-  const places = new Map<string, Place>();
-  const put = (place: Place) => {
-    const taken = places.get(place.parameter);
-    if (taken) {
-      throw errorOf(
-        `toPeft: ${taken.weight.path} and ${place.weight.path} would both be ${place.parameter}; tell them apart by \`names\``,
-      );
-    }
-    places.set(place.parameter, place);
-  };
-  for (const weight of adapter.weights) {
-    const module = moduleFor(names, weight.path);
-    if (module === null) continue;
-    try {
-      if (!variables) expectNoStatistics(weight);
-      put(placeOf(weight, module, kindOf(weight.path, weight.shape, paths)));
-    } catch (error) {
-      if (!skip || !(error instanceof NoPlace)) throw error;
-    }
-  }
+  const {places, modules, saved, isSaved} = gather(adapter, options);
   const pairs = [...places.values()].filter(isPair);
-  if (pairs.length === 0) {
-    throw errorOf(
-      'toPeft: no weight has learned through factors, and PEFT has no adapter without; save the model itself',
-    );
-  }
-  const isDora = pairs.some(({pair}) => pair.magnitude);
-  const plain = pairs.find(({pair}) => !pair.magnitude);
-  if (isDora && plain) {
-    throw errorOf(
-      `toPeft: ${plain.weight.path} is LoRA and others are DoRA, and PEFT has one use_dora for all; write two adapters, ` +
-        'with `names` that return null for the weights of the other',
-    );
-  }
   const adapted = new Set(pairs.map(({module}) => module));
-  const saved = new Set(
-    [...places.values()].flatMap(({pair, module, weight}) =>
-      pair === null && partOf(weight.path) !== 'bias' ? [module] : [],
-    ),
-  );
-  const frozen = [...(variables ?? [])].flatMap(([path, {shape}]) => {
-    const module = moduleFor(names, path);
-    return module === null ? [] : [{path, module, parameter: `${module}.${partOf(path)}`, shape}];
-  });
-  const isSaved = savedBy([...saved], UNLIMITED);
-  for (const {module, weight} of places.values()) {
-    if (adapted.has(module) && isSaved(module)) throw taken(weight.path, module, saved);
-  }
-  if (isSaved(PREFIX.slice(0, -1))) throw taken('the whole model', PREFIX.slice(0, -1), saved);
-  // What PEFT copies with the modules trained whole, and reads from the file.
-  for (const {path, module, parameter, shape} of frozen) {
-    if (places.has(parameter) || !isSaved(module)) continue;
-    const kind = kindOf(path, shape, paths);
-    if (kind === 'recurrent') throw taken(path, module, saved);
-    const values = read(variables!.get(path)!, visible(`toPeft: ${path}`)).slice();
-    const weight = {
-      path,
-      shape,
-      parametrization: null,
-      factors: {weight: {shape, values}},
-      frozen: {},
-      base: null,
-    };
-    put({weight, module, parameter, kind, pair: null});
-  }
-  for (const {module, parameter, weight} of places.values()) {
-    if (isSaved(module) && !saved.has(module) && !places.has(`${module}.weight`)) {
-      throw errorOf(
-        `toPeft: ${weight.path} is ${parameter}, and PEFT would look for ${module}.weight too, because ${module} ends as ` +
-          `a module trained whole does, ${endOf(module, saved)}; give \`model\`, or tell them apart by \`names\``,
-      );
-    }
-  }
 
   // Of rank-stabilised factors as they are; what was made of others has its scale in alpha.
   const rankStabilised = pairs.every(({pair}) => pair.scaling?.rankStabilised);
@@ -183,11 +107,10 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
       write(weight.path, `${module}.${name}`, {shape: tensor.shape, values});
     }
   }
-  const modules = new Set([...places.values(), ...frozen].map(({module}) => module));
   return {
     'adapter_config.json': writePeftConfig(settings, {
       rankStabilised,
-      dora: isDora,
+      dora: pairs.some(({pair}) => pair.magnitude),
       fanInFanOut: fanInFanOut === true || pairs.some(({module}) => isConv1D(module)),
       bias: whole.some(({parameter, module}) => parameter === `${module}.bias` && !isSaved(module))
         ? 'all'
@@ -204,16 +127,6 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
     'README.md': readme(options.baseModel, adapter.generatedBy),
   };
 }
-
-/** PEFT would copy a module because its name, or that of what it is in, ends as that of one trained whole. */
-function taken(path: string, module: string, saved: ReadonlySet<string>): Error {
-  return errorOf(
-    `toPeft: ${path} is of ${module}, and ${endOf(module, saved)} was trained whole: PEFT's modules_to_save means every ` +
-      'module whose name ends so, and could not load this one. Leave one of both out, or name it otherwise, by `names`',
-  );
-}
-const endOf = (module: string, saved: ReadonlySet<string>): string =>
-  [...saved].find(name => savedBy([name], UNLIMITED)(module))!;
 
 /** `a.b.c` with `a` and `a.b`, which hold it. */
 function withAncestors(module: string): string[] {
