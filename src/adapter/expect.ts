@@ -2,12 +2,13 @@ import {Variable} from '@tensorflow/tfjs-core';
 import type {Adapter} from './adapter.js';
 import {given, isAdapter, type Kind} from './given.js';
 import type {WeightsOf} from './paths.js';
+import {visible} from './untrusted.js';
 
 type Fixes = Partial<Record<Kind, string>> & {readonly other: string};
 
 function refuse(where: string, what: string, value: unknown, fixes: Fixes): never {
   const {kind, words} = given(value);
-  throw new TypeError(`${where}: ${what}, and this is ${words}: ${fixes[kind] ?? fixes.other}`);
+  throw new TypeError(visible(`${where}: ${what}, and this is ${words}: ${fixes[kind] ?? fixes.other}`));
 }
 
 const AWAIT = 'await it first';
@@ -44,8 +45,13 @@ export function expectWeights(where: string, value: unknown): asserts value is W
     });
   }
   const {kind} = given(value);
-  // Variables by path are any object: namedWeights looks at each.
-  if (kind === 'model' || kind === 'object') return;
+  if (kind === 'model') return;
+  if (kind === 'object') {
+    for (const [path, each] of Object.entries(value as object) as [string, unknown][]) {
+      if (!(each instanceof Variable)) refuse(where, `${path} must be a tf.Variable`, each, MODEL);
+    }
+    return;
+  }
   refuse(where, 'a model is needed, or its variables', value, MODEL);
 }
 

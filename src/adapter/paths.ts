@@ -1,9 +1,6 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import {Variable as VariableClass} from '@tensorflow/tfjs-core';
 import {plainName} from '../targets.js';
-import {expectWeights} from './expect.js';
-import {given} from './given.js';
-import {visible} from './untrusted.js';
 
 /** A layer of tfjs-layers, as far as paths need it: a model is one that has layers. */
 export interface LayerLike {
@@ -15,16 +12,8 @@ export interface LayerLike {
 /** A model of tfjs-layers, variables, or variables by the paths they shall have. */
 export type WeightsOf = LayerLike | readonly Variable[] | Readonly<Record<string, Variable>>;
 
-/**
- * The weights of a model by paths that stay when the model is saved and loaded again, which the names of variables do
- * not: tfjs appends `_1` to those. A path is the names of the layers on the way and the weight's own, for instance
- * `encoder/dense_1/kernel`. A weight that several layers share has the path of the first. Two weights of one name are
- * told apart as `kernel` and `kernel#2`, in the model's order.
- *
- * Variables without a model go by their names, without the `_1`.
- */
+/** What `namedWeights` of named-weights.ts gives, for those who have looked at what they were given. */
 export function namedWeights(of: WeightsOf): Map<string, Variable> {
-  expectWeights('namedWeights', of);
   const named = new Map<string, Variable>();
   const seen = new Set<Variable>();
   const add = (path: string, variable: Variable) => {
@@ -49,8 +38,7 @@ export function namedWeights(of: WeightsOf): Map<string, Variable> {
   else for (const [path, variable] of Object.entries(of as Record<string, Variable>)) add(path, variable);
   for (const [path, variable] of named) {
     if (variable instanceof VariableClass) continue;
-    const what = `${path} is no tf.Variable but ${given(variable).words}`;
-    throw new TypeError(visible(`${what}, so nothing can be learned for it or merged into it`));
+    throw new TypeError(`${path} is no tf.Variable, so nothing can be learned for it or merged into it`);
   }
   return named;
 }
