@@ -3,7 +3,8 @@ import {expect, it} from 'vitest';
 import {at, lora, normal, projected, type ProjectedOptions} from '../src/index.js';
 import {Inner, type InnerState} from '../src/inner.js';
 import {numTensors, values} from './helpers.js';
-import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './host/backends.js';
+import {onEachBackend} from './host/backends.js';
+import {OPTIMIZER_NAMES, OPTIMIZERS} from './host/optimizers.js';
 
 const makers: Record<string, () => tf.Optimizer> = {
   ...OPTIMIZERS,

@@ -7,8 +7,10 @@ import {generatedBy} from '../version.js';
 import {isGone, mapValues, type Named} from '../tensors.js';
 import type {Adapter, AdapterWeight, HostTensor, WeightPrint} from './adapter.js';
 import {expectOptimizer} from './expect-optimizer.js';
+import {expectWeights} from './expect.js';
 import {isModel, namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
+import {errorOf} from './untrusted.js';
 
 export interface AdapterOfOptions {
   /** Whatever shall be kept with it; text by name. */
@@ -44,7 +46,10 @@ export async function adapterOf(
   expectOptions('adapterOf', options, ['metadata']);
   const metadata = readMetadata(options.metadata ?? {});
   expectOptimizer('adapterOf', optimizer);
-  if (model) bindTo(optimizer, model);
+  if (model !== undefined) {
+    expectWeights('adapterOf', model);
+    bindTo(optimizer, model);
+  }
   const {attached} = optimizer;
   expectLiving('adapterOf', attached);
   expectBound('adapterOf', optimizer, model !== undefined);
@@ -115,7 +120,7 @@ async function basePrint(
 export function expectLiving(where: string, attached: readonly Attached[]): void {
   const gone = attached.filter(({weight}) => isGone(weight)).map(({weight}) => describe(weight));
   if (gone.length === 0) return;
-  throw new Error(
+  throw errorOf(
     `${where}: ${gone.join(', ')}, which the optimizer trains, ${gone.length > 1 ? 'were' : 'was'} disposed, with ` +
       'what it had learned. Do this before the model is disposed; where it was meant, the next step lets go of it',
   );
@@ -132,7 +137,7 @@ export function expectBound(where: string, {waiting}: ProjectedOptimizer, isGive
   const names = [...waiting.slice(0, 4), ...(waiting.length > 4 ? [`${waiting.length - 4} more`] : [])].join(
     ', ',
   );
-  throw new Error(
+  throw errorOf(
     isGiven
       ? `${where}: the optimizer was loaded with a state of ${names}, which the model given does not have: give the ` +
           'model it was saved with'
@@ -143,11 +148,11 @@ export function expectBound(where: string, {waiting}: ProjectedOptimizer, isGive
 
 function expectTrained(attached: readonly Attached[]): void {
   if (attached.length === 0) {
-    throw new Error('adapterOf: nothing was trained yet, so there is no adapter: take a step first');
+    throw errorOf('adapterOf: nothing was trained yet, so there is no adapter: take a step first');
   }
   const refreshed = attached.filter(weight => weight.refreshed).map(({weight}) => describe(weight));
   if (refreshed.length === 0) return;
-  throw new Error(
+  throw errorOf(
     `adapterOf: ${refreshed.join(', ')} ${refreshed.length > 1 ? 'were' : 'was'} refreshed, so the factors hold only ` +
       'what was learned since and are no adapter. extractAdapter makes one from W and the weight before training',
   );
@@ -156,7 +161,7 @@ function expectTrained(attached: readonly Attached[]): void {
 function expectAllNamed(attached: readonly Attached[], pathOf: ReadonlyMap<Variable, string>): void {
   const strangers = attached.filter(({weight}) => !pathOf.has(weight)).map(({weight}) => describe(weight));
   if (strangers.length === 0) return;
-  throw new Error(
+  throw errorOf(
     `adapterOf: ${strangers.join(', ')} ${strangers.length > 1 ? 'were' : 'was'} trained, and the model given does ` +
       'not have it. Give the model that holds every weight the optimizer trains, or leave it out',
   );

@@ -3,7 +3,7 @@ import type {Adapter, HostTensor} from './adapter.js';
 import {product} from './host.js';
 import {known} from './known.js';
 import {expectSpecs, weightBytes} from './specs.js';
-import {isRecord, own, quote} from './untrusted.js';
+import {errorOf, isRecord, own, quote} from './untrusted.js';
 import {fromParts, isShape, type Parts, toParts} from './parts.js';
 
 const FORMAT = 'tfjs-lora';
@@ -53,15 +53,13 @@ export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
   const metadata = isRecord(user) ? own(user, 'tfjsLora') : undefined;
   if (metadata === undefined && format !== FORMAT) {
     if (format === CHECKPOINT) {
-      throw new Error('this is a checkpoint, not an adapter: load it with loadCheckpoint');
+      throw errorOf('this is a checkpoint, not an adapter: load it with loadCheckpoint');
     }
     const hasTopology =
       modelTopology instanceof ArrayBuffer ||
       (isRecord(modelTopology) && Object.keys(modelTopology).length > 0);
     if (hasTopology || (typeof format === 'string' && /-model$/.test(format))) {
-      throw new Error(
-        'this is a model, not an adapter: load it with tf.loadLayersModel or tf.loadGraphModel',
-      );
+      throw errorOf('this is a model, not an adapter: load it with tf.loadLayersModel or tf.loadGraphModel');
     }
   }
   if (!isRecord(metadata)) {
@@ -71,7 +69,7 @@ export function fromArtifacts(artifacts: io.ModelArtifacts): Adapter {
 }
 
 const UNREADABLE = 'not a readable adapter';
-const unreadable = (reason: string) => new Error(`${UNREADABLE}: ${reason}`);
+const unreadable = (reason: string) => errorOf(`${UNREADABLE}: ${reason}`);
 
 function readTensors({weightSpecs: specs, weightData}: io.ModelArtifacts): Map<string, HostTensor> {
   const bytes = weightBytes(UNREADABLE, weightData);

@@ -6,6 +6,7 @@ import type {Adapter, AdapterWeight} from './adapter.js';
 import {baseFrom, changeFrom, isRemovable} from './effect.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {difference, printOf} from './print.js';
+import {errorOf} from './untrusted.js';
 
 /** A weight of an adapter, and the variable of the model that it is for. */
 export interface Bound {
@@ -29,14 +30,14 @@ export interface Bound {
  */
 export function bind(model: WeightsOf, adapter: Adapter): Bound[] {
   const weights = namedWeights(model);
-  if (adapter.weights.length === 0) throw new Error('the adapter is empty: it has no weights');
+  if (adapter.weights.length === 0) throw errorOf('the adapter is empty: it has no weights');
   const paths = adapter.weights.map(({path}) => path);
   const twice = paths.find((path, i) => paths.indexOf(path) < i);
-  if (twice !== undefined) throw new Error(`the adapter has two weights for ${twice}`);
+  if (twice !== undefined) throw errorOf(`the adapter has two weights for ${twice}`);
 
   const places = byPlace(weights, adapter) ?? placesOf(weights, adapter.weights);
   const misfits = adapter.weights.flatMap((entry, i) => misfit(entry, places[i], weights));
-  if (misfits.length > 0) throw new Error(inWords(misfits));
+  if (misfits.length > 0) throw errorOf(inWords(misfits));
   const bound = adapter.weights.map((entry, i) => ({
     entry,
     path: places[i]!,
@@ -45,7 +46,7 @@ export function bind(model: WeightsOf, adapter: Adapter): Bound[] {
   const used = new Map<Variable, string>();
   for (const {entry, variable, path} of bound) {
     const other = used.get(variable);
-    if (other !== undefined) throw new Error(`the adapter's ${other} and ${entry.path} are both for ${path}`);
+    if (other !== undefined) throw errorOf(`the adapter's ${other} and ${entry.path} are both for ${path}`);
     used.set(variable, entry.path);
   }
   return bound;
@@ -214,14 +215,14 @@ export async function expectBase(bound: readonly Based[]): Promise<void> {
   if (strangers.length === 0) return;
   const [first, ...others] = strangers;
   if (strangers.every(one => one.isMerged)) {
-    throw new Error(
+    throw errorOf(
       `the model has this adapter merged into it already: ${first!.path} without its change is what the adapter was ` +
         "trained on. Nothing was changed. unmergeAdapter takes it off; base: 'ignore' adds it once more",
     );
   }
   const named = others.slice(0, 3).map(({path}) => path);
   if (others.length > 3) named.push(`${others.length - 3} more`);
-  throw new Error(
+  throw errorOf(
     `the adapter was trained on another model: ${first!.path} has ${first!.how}` +
       `${named.length > 0 ? `; other numbers also in ${named.join(', ')}` : ''}. Nothing was changed. Load the model it ` +
       "was trained on; base: 'ignore' takes this one all the same",

@@ -6,7 +6,9 @@ import {scaling} from '../scaling.js';
 import {matrixShape} from '../targets.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
 import type {BaseCheck} from './bind.js';
+import {expectAdapter} from './expect.js';
 import {difference} from './print.js';
+import {errorOf} from './untrusted.js';
 
 export interface CombineOptions {
   /** `'check'` (default): all must have been trained on one model, as far as their prints tell. */
@@ -37,9 +39,11 @@ export function combine(
   const {base = 'check', metadata = {}} = options;
   expectOneOf('combine: base', base, ['check', 'ignore']);
   if (!Array.isArray(parts)) throw new TypeError('combine takes a list of {adapter, weight}');
-  if (parts.length === 0) throw new Error('combine: no adapters were given');
+  if (parts.length === 0) throw errorOf('combine: no adapters were given');
   const byPath = new Map<string, {entry: AdapterWeight; weight: number}[]>();
-  for (const {adapter, weight} of parts) {
+  for (const [i, part] of parts.entries()) {
+    const {adapter, weight} = (part ?? {}) as Partial<(typeof parts)[number]>;
+    expectAdapter(`combine: part ${i}, {adapter, weight}`, adapter);
     expectNumber('combine: weight', weight, 'a number', () => true);
     for (const entry of adapter.weights) {
       byPath.set(entry.path, [...(byPath.get(entry.path) ?? []), {entry, weight}]);
@@ -64,14 +68,14 @@ export function combine(
 
 function expectAlike(first: AdapterWeight, other: AdapterWeight, base: BaseCheck): void {
   if (String(first.shape) !== String(other.shape)) {
-    throw new Error(
+    throw errorOf(
       `combine: ${first.path} is [${first.shape}] in one adapter and [${other.shape}] in another`,
     );
   }
   if (base === 'ignore' || !first.base || !other.base) return;
   const how = difference(first.base, other.base);
   if (how === null) return;
-  throw new Error(
+  throw errorOf(
     `combine: the adapters were trained on different models: ${first.path} has ${how} ('there' the first of them); ` +
       "base: 'ignore' combines them all the same",
   );
@@ -106,7 +110,7 @@ function sumOf(shares: readonly {entry: AdapterWeight; weight: number}[]): Adapt
   ] as const) {
     const bad = values.find(value => !Number.isFinite(value));
     if (bad === undefined) continue;
-    throw new Error(
+    throw errorOf(
       `combine: ${entry.path} would have ${bad} in its ${name}; its factors must be finite, and the weights so small ` +
         'that float32 holds the products',
     );
@@ -126,7 +130,7 @@ function sumOf(shares: readonly {entry: AdapterWeight; weight: number}[]): Adapt
 function productsOf({path, shape, parametrization, factors, frozen}: AdapterWeight): Product[] {
   const call = parametrization && recipeOf(parametrization);
   if (!call || (call.name !== 'lora' && call.name !== 'loraFA')) {
-    throw new Error(
+    throw errorOf(
       `combine: ${path} is of ${parametrization?.name ?? "a weight trained as it is ('train')"}, and a sum of such ` +
         'changes is no adapter; AdapterSet switches to weighted sums of any',
     );
@@ -137,7 +141,7 @@ function productsOf({path, shape, parametrization, factors, frozen}: AdapterWeig
   const read = (key: string, from: Readonly<Record<string, HostTensor>>, wanted: readonly number[]) => {
     const tensor = from[key];
     if (tensor && String(tensor.shape) === String(wanted)) return tensor;
-    throw new Error(
+    throw errorOf(
       `combine: ${path} needs ${key} [${wanted}] and has ${tensor ? `[${tensor.shape}]` : 'none'}`,
     );
   };

@@ -1,4 +1,5 @@
 import type {HostTensor} from './adapter.js';
+import {expectBytes} from './expect.js';
 import {product} from './host.js';
 import {openSafetensors, type StoredTensor} from './safetensors.js';
 
@@ -41,6 +42,7 @@ const NAMINGS: readonly {readonly down: RegExp; readonly up: string; readonly ra
  * @throws Error for a file that is not readable; see `decodeSafetensors`.
  */
 export function describeSafetensors(bytes: Uint8Array): Described {
+  expectBytes('describeSafetensors', bytes);
   const {entries, metadata, read} = openSafetensors(bytes);
   const tensors = new Map(
     entries.flatMap(entry => {

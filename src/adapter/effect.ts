@@ -4,6 +4,7 @@ import * as calculus from '../calculus.js';
 import {matrixShape} from '../targets.js';
 import {mapValues, reshaped} from '../tensors.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
+import {errorOf} from './untrusted.js';
 
 /** What an adapter does to one weight. Formulas only: call them in `tf.tidy`. */
 
@@ -66,7 +67,7 @@ const stateOf = ({factors, frozen}: AdapterWeight): calculus.HeldState => ({
 function wholeWeight(entry: AdapterWeight): Tensor {
   const weight = entry.factors['weight'];
   if (weight && String(weight.shape) === String(entry.shape)) return onDevice(weight);
-  throw new Error(
+  throw errorOf(
     `the adapter's ${entry.path} [${entry.shape}] was trained as it is, and comes with ` +
       (weight ? `a weight [${weight.shape}]` : "no 'weight'"),
   );
@@ -80,7 +81,7 @@ function computed(entry: AdapterWeight, compute: () => Tensor): Tensor {
     const factors = Object.entries({...entry.factors, ...entry.frozen}).map(
       ([key, {shape}]) => `${key} [${shape}]`,
     );
-    throw new Error(
+    throw errorOf(
       `the adapter's ${factors.join(', ')} are no factors of ${entry.parametrization!.name} for ` +
         `${entry.path} [${entry.shape}]: ${(error as Error).message}`,
       {cause: error},
@@ -92,7 +93,7 @@ function computed(entry: AdapterWeight, compute: () => Tensor): Tensor {
 function matrixOf({shape}: AdapterWeight, matrix: Tensor): Tensor {
   const wanted = matrixShape(shape);
   if (String(matrix.shape) === String(wanted)) return matrix;
-  throw new Error(`they make a change of [${matrix.shape}] where [${wanted}] is needed`);
+  throw errorOf(`they make a change of [${matrix.shape}] where [${wanted}] is needed`);
 }
 
 /** A copy: on the cpu backend a tensor and the array it was made from are one. */

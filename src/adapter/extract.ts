@@ -5,9 +5,12 @@ import type {ProjectedOptimizer} from '../optimizer.js';
 import {lora} from '../parametrizations/lora.js';
 import {matrixShape} from '../targets.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
+import {expectWeights} from './expect.js';
+import {given} from './given.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {printOf} from './print.js';
 import {generatedBy} from '../version.js';
+import {errorOf} from './untrusted.js';
 
 /** What the weights of a model are at one moment, by path. */
 export type Snapshot = ReadonlyMap<string, HostTensor>;
@@ -43,6 +46,7 @@ export interface Extracted {
  * @returns By the paths of the model, copies: training does not touch them.
  */
 export async function snapshot(model: WeightsOf): Promise<Snapshot> {
+  expectWeights('snapshot', model);
   const taken = new Map<string, HostTensor>();
   for (const [path, variable] of namedWeights(model)) taken.set(path, await read(variable));
   return taken;
@@ -70,6 +74,7 @@ export async function extractAdapter(
   expectOptions('extractAdapter', options, ['rank', 'targets', 'metadata']);
   const {rank, targets, metadata = {}} = options;
   expectRankOrEnergy(rank);
+  expectWeights('extractAdapter', model);
   const named = namedWeights(model);
   const bases =
     start instanceof Map
@@ -105,7 +110,7 @@ export async function extractAdapter(
     certificates.push({path, rank: k, norm, error, tail, relative: norm === 0 ? 0 : error / norm, method});
   }
   if (weights.length === 0) {
-    throw new Error(
+    throw errorOf(
       'extractAdapter: no weight differs from the start: was the snapshot taken before training?',
     );
   }
@@ -124,12 +129,12 @@ function fromSnapshot(named: ReadonlyMap<string, Variable>, start: Snapshot): Ba
   for (const [path, variable] of named) {
     const base = start.get(path);
     if (!base) {
-      throw new Error(
+      throw errorOf(
         `extractAdapter: ${path} [${variable.shape}] is not in the snapshot: take it of the same model`,
       );
     }
     if (String(base.shape) !== String(variable.shape)) {
-      throw new Error(`extractAdapter: ${path} is [${variable.shape}], and [${base.shape}] in the snapshot`);
+      throw errorOf(`extractAdapter: ${path} is [${variable.shape}], and [${base.shape}] in the snapshot`);
     }
     bases.set(path, async () => base);
   }
@@ -138,7 +143,11 @@ function fromSnapshot(named: ReadonlyMap<string, Variable>, start: Snapshot): Ba
 
 function fromOptimizer(named: ReadonlyMap<string, Variable>, optimizer: ProjectedOptimizer): Bases {
   if (!Array.isArray(optimizer?.attached)) {
-    throw new TypeError('extractAdapter: the start must be a snapshot(model) or a ProjectedOptimizer');
+    const {kind, words} = given(optimizer);
+    throw new TypeError(
+      `extractAdapter: the start must be a snapshot(model) or a ProjectedOptimizer, and this is ${words}: ` +
+        (kind === 'promise' ? 'await it first' : 'await snapshot(model) before training takes one'),
+    );
   }
   const attached = new Map(optimizer.attached.map(entry => [entry.weight, entry]));
   const bases: Bases = new Map();
@@ -163,7 +172,7 @@ function fromOptimizer(named: ReadonlyMap<string, Variable>, optimizer: Projecte
     });
   }
   for (const {weight} of attached.values()) {
-    throw new Error(
+    throw errorOf(
       `extractAdapter: ${weight.name} [${weight.shape}] was trained, and the model given does not have it`,
     );
   }
@@ -178,7 +187,7 @@ async function read(tensor: Tensor): Promise<HostTensor> {
 
 function expectFinite(path: string, verb: string, {shape, values}: HostTensor): void {
   const bad = values.findIndex((value: number) => !Number.isFinite(value));
-  if (bad >= 0) throw new Error(`extractAdapter: number ${bad} of ${path} [${shape}] ${verb} ${values[bad]}`);
+  if (bad >= 0) throw errorOf(`extractAdapter: number ${bad} of ${path} [${shape}] ${verb} ${values[bad]}`);
 }
 
 function expectRankOrEnergy(rank: unknown): void {
@@ -203,5 +212,5 @@ function predicate(targets: ExtractOptions['targets'], paths: readonly string[])
   const isTarget = (path: string) =>
     pattern ? pattern.test(path) : Boolean((targets as (p: string) => boolean)(path));
   if (paths.some(isTarget)) return isTarget;
-  throw new Error(`extractAdapter: targets matches none of ${paths.join(', ')}`);
+  throw errorOf(`extractAdapter: targets matches none of ${paths.join(', ')}`);
 }

@@ -1,7 +1,10 @@
 import {io} from '@tensorflow/tfjs-core';
 import {digest} from './digest.js';
 import {type FileSystem, isMissing, node, placeOfProcess} from './file-system.js';
+import {given} from './given.js';
 import {expectSpecs, weightBytes, type Specs} from './specs.js';
+import {errorOf} from './untrusted.js';
+import {withWeightData} from './weight-stream.js';
 
 const MANIFEST = 'model.json';
 const WEIGHTS = /^weights-([0-9a-f]{16})\.bin$/;
@@ -62,6 +65,12 @@ export async function writeWhole(path: string, bytes: Uint8Array, fs: FileSystem
  * @param folder A path, not an address. To load, that of a `model.json` will do as well.
  */
 export function nodeFiles(folder: string, fs: FileSystem = node().fs): io.IOHandler {
+  if (typeof folder !== 'string' || folder === '' || folder.startsWith('file://')) {
+    throw new TypeError(
+      `nodeFiles: the path of a folder is needed, such as 'runs/a' (an address file://runs/a is for ` +
+        `model.save and saveAdapter), and this is ${given(folder).words}`,
+    );
+  }
   const {path: paths} = node();
   return {
     save: artifacts => inTurn(paths.resolve(folder), () => save(folder, artifacts, fs)),
@@ -69,10 +78,11 @@ export function nodeFiles(folder: string, fs: FileSystem = node().fs): io.IOHand
   };
 }
 
-async function save(folder: string, artifacts: io.ModelArtifacts, fs: FileSystem): Promise<io.SaveResult> {
+async function save(folder: string, model: io.ModelArtifacts, fs: FileSystem): Promise<io.SaveResult> {
   const {path: paths} = node();
+  const artifacts = await withWeightData(folder, model);
   const {modelTopology, weightSpecs = []} = artifacts;
-  if (modelTopology instanceof ArrayBuffer) throw new Error('file:// holds no binary topology: save JSON');
+  if (modelTopology instanceof ArrayBuffer) throw errorOf('file:// holds no binary topology: save JSON');
   const bytes = weightBytes(folder, artifacts.weightData);
   expectSpecs(folder, weightSpecs, bytes.length);
   const named = weightSpecs.length === 0 ? [] : [`weights-${digest(bytes)}.bin`];
@@ -105,7 +115,7 @@ async function load(path: string, fs: FileSystem): Promise<io.ModelArtifacts> {
   const isFolder = await fs.stat(path).then(
     entry => entry.isDirectory(),
     (error: unknown) => {
-      if (isMissing(error)) throw new Error(`there is nothing at ${path}`, {cause: error});
+      if (isMissing(error)) throw errorOf(`there is nothing at ${path}`, {cause: error});
       throw error;
     },
   );
@@ -135,7 +145,7 @@ async function readWeights(
   const {path: paths} = node();
   const at = files.map(name => paths.join(paths.dirname(manifest), name));
   const missing = (file: string) => (error: unknown) => {
-    throw new Error(`${manifest} names the file ${file}, which cannot be read`, {cause: error});
+    throw errorOf(`${manifest} names the file ${file}, which cannot be read`, {cause: error});
   };
   const sizes = await Promise.all(at.map(file => fs.stat(file).catch(missing(file))));
   // Before anything is read: a file is as large as it says, or it is refused.
@@ -147,7 +157,7 @@ async function readWeights(
     const bytes = await fs.readFile(file).catch(missing(file));
     const hash = WEIGHTS.exec(files[i]!)?.[1];
     if (bytes.length !== sizes[i]!.size || (hash && hash !== digest(bytes))) {
-      throw new Error(`${file} is damaged: its bytes are not those that were written`);
+      throw errorOf(`${file} is damaged: its bytes are not those that were written`);
     }
     whole.set(bytes, offset);
     offset += bytes.length;
@@ -160,7 +170,7 @@ function parse(manifest: string, text: string): io.ModelJSON {
   try {
     json = JSON.parse(text) as Partial<io.ModelJSON>;
   } catch (error) {
-    throw new Error(`${manifest} is damaged: ${(error as Error).message}`);
+    throw errorOf(`${manifest} is damaged: ${(error as Error).message}`);
   }
   const groups: unknown = json?.weightsManifest ?? [];
   const isPlain = (name: unknown) =>
@@ -168,14 +178,14 @@ function parse(manifest: string, text: string): io.ModelJSON {
   const isGroup = (group: Partial<io.ModelJSON['weightsManifest'][number]> | null) =>
     Array.isArray(group?.paths) && Array.isArray(group.weights) && group.paths.every(isPlain);
   if (!json || typeof json !== 'object' || !Array.isArray(groups) || !groups.every(isGroup)) {
-    throw new Error(`${manifest} is no model of tfjs: its weightsManifest does not name files beside it`);
+    throw errorOf(`${manifest} is no model of tfjs: its weightsManifest does not name files beside it`);
   }
   return {...json, weightsManifest: groups} as io.ModelJSON;
 }
 
 async function read(file: string, fs: FileSystem): Promise<Uint8Array> {
   return fs.readFile(file).catch((error: unknown) => {
-    if (isMissing(error)) throw new Error(`there is no ${file}`, {cause: error});
+    if (isMissing(error)) throw errorOf(`there is no ${file}`, {cause: error});
     throw error;
   });
 }

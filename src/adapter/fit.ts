@@ -5,7 +5,7 @@ import type {Gradient, Parametrization} from '../parametrization.js';
 import {matrixShape} from '../targets.js';
 import {mapValues, tidied} from '../tensors.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
-import {oneLine} from './untrusted.js';
+import {errorOf, oneLine} from './untrusted.js';
 
 /** Up to here a weight is made for trial, up to there only its factors' gradients are. */
 const SMALL = 2 ** 16;
@@ -121,7 +121,7 @@ function zeroGradient(shape: readonly [m: number, n: number]): Gradient {
   const [m, n] = shape;
   const empty = (rows: number, columns: number) => zeros([rows, columns]) as Tensor2D;
   const expectSide = (matrix: Tensor2D, size: number) => {
-    if (matrix.shape[0] !== size) throw new Error(`[${matrix.shape}] stands where [${size}, …] is needed`);
+    if (matrix.shape[0] !== size) throw errorOf(`[${matrix.shape}] stands where [${size}, …] is needed`);
   };
   return {
     shape,

@@ -1,4 +1,5 @@
 import type {Adapter} from './adapter.js';
+import {expectAdapter, expectBytes} from './expect.js';
 import {known} from './known.js';
 import {fromParts, type Parts, toParts} from './parts.js';
 import {decodeSafetensors, encodeSafetensors} from './safetensors.js';
@@ -11,6 +12,7 @@ import {oneLine} from './untrusted.js';
  *     not make their weight. One line, with the weight and the part.
  */
 export function encodeAdapter(adapter: Adapter): Uint8Array {
+  expectAdapter('encodeAdapter', adapter);
   return encodeSafetensors(toParts(adapter));
 }
 
@@ -25,11 +27,11 @@ export function decodeAdapter(bytes: Uint8Array): Adapter {
 }
 
 function opened(bytes: Uint8Array): Parts {
-  if (!(bytes instanceof Uint8Array)) throw new TypeError('decodeAdapter: the bytes must be a Uint8Array');
+  expectBytes('decodeAdapter', bytes);
   try {
     return decodeSafetensors(bytes);
   } catch (error) {
-    // Names of the file stand in it as they are, however many lines they have.
+    // Names of the file stand in it, however long they are.
     throw new Error(oneLine((error as Error).message), {cause: error});
   }
 }

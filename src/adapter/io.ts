@@ -1,6 +1,8 @@
 import {io} from '@tensorflow/tfjs-core';
+import {expectPlace} from './expect.js';
 import {filePath, isNode} from './file-system.js';
 import {nodeFiles} from './files.js';
+import {errorOf} from './untrusted.js';
 
 /**
  * What saves to, or loads from, an address such as `indexeddb://my-adapter`. Under Node `file://` is always our own,
@@ -11,12 +13,8 @@ import {nodeFiles} from './files.js';
  * @throws Error if nothing handles the address, or more than one thing does.
  */
 export function ioHandler(destination: string | io.IOHandler, direction: 'save' | 'load'): io.IOHandler {
-  if (typeof destination === 'string') return find(destination, direction);
-  if (typeof destination?.[direction] === 'function') return destination;
-  throw new TypeError(
-    `to ${direction} there must be an address such as 'indexeddb://name', or a tf.io.IOHandler with ${direction}(), not ` +
-      (destination && typeof destination === 'object' ? `one without ${direction}()` : String(destination)),
-  );
+  expectPlace(direction, destination);
+  return typeof destination === 'string' ? find(destination, direction) : destination;
 }
 
 function find(url: string, direction: 'save' | 'load'): io.IOHandler {
@@ -24,7 +22,7 @@ function find(url: string, direction: 'save' | 'load'): io.IOHandler {
   const found = handlers(url, direction);
   if (found.length === 1) return found[0]!;
   if (found.length > 1) {
-    throw new Error(
+    throw errorOf(
       `${found.length} handlers want to ${direction} '${url}': pass the tf.io.IOHandler you mean in place of the address`,
     );
   }
@@ -35,7 +33,7 @@ function find(url: string, direction: 'save' | 'load'): io.IOHandler {
   const what = scheme
     ? `nothing here can ${direction} ${scheme}://`
     : `an address begins with a scheme${isNode() ? `: is 'file://${url}' meant?` : ''}`;
-  throw new Error(
+  throw errorOf(
     `cannot ${direction} '${url}': ${what}. Known here: ${known.map(name => `${name}://`).join(', ') || 'none'}. ` +
       'Use one of these, register another with tf.io.registerSaveRouter and registerLoadRouter, or pass a tf.io.IOHandler',
   );

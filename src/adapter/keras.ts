@@ -1,12 +1,14 @@
 import {expectOptions} from '../options.js';
 import {lora} from '../parametrizations/lora.js';
 import type {Adapter, AdapterWeight, HostTensor} from './adapter.js';
+import {expectAdapter, expectBytes} from './expect.js';
 import {product} from './host.js';
 import {type Json, parseStrictJson} from './json.js';
 import {kindOf, layerOf, ownName} from './layers.js';
 import {NoPlace} from './no-place.js';
 import {exactProduct} from './product.js';
 import {decodeSafetensors, encodeSafetensors} from './safetensors.js';
+import {errorOf} from './untrusted.js';
 
 export interface ToKerasOptions {
   /** The path of the layer in Keras, or null to leave the weight out. Default: the path here without the weight's name. */
@@ -31,6 +33,7 @@ export interface ToKerasOptions {
  */
 export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Array {
   expectOptions('toKeras', options, ['layers', 'skip']);
+  expectAdapter('toKeras', adapter);
   const {layers = layerOf, skip = false} = options;
   const paths = new Set(adapter.weights.map(({path}) => path));
   const tensors = new Map<string, HostTensor>();
@@ -47,18 +50,18 @@ export function toKeras(adapter: Adapter, options: ToKerasOptions = {}): Uint8Ar
     }
     for (const [name, tensor] of Object.entries(made.tensors)) {
       if (tensors.has(`${layer}/${name}`)) {
-        throw new Error(
+        throw errorOf(
           `toKeras: ${layer}/${name} would be of two weights, one of them ${weight.path}; tell them apart by \`layers\``,
         );
       }
       const bad = tensor.values.find(value => !Number.isFinite(value));
       if (bad !== undefined)
-        throw new Error(`toKeras: ${weight.path} has ${bad} in ${name}; it must be finite`);
+        throw errorOf(`toKeras: ${weight.path} has ${bad} in ${name}; it must be finite`);
       tensors.set(`${layer}/${name}`, tensor);
     }
     if (made.settings) settings.set(layer, made.settings);
   }
-  if (tensors.size === 0) throw new Error('toKeras: nothing is left to write');
+  if (tensors.size === 0) throw errorOf('toKeras: nothing is left to write');
   const metadata = {format: FORMAT, layers: JSON.stringify(Object.fromEntries(settings))};
   return encodeSafetensors({tensors, metadata});
 }
@@ -75,6 +78,7 @@ export interface FromKerasOptions {
  */
 export function fromKeras(bytes: Uint8Array, options: FromKerasOptions = {}): Adapter {
   expectOptions('fromKeras', options, ['paths']);
+  expectBytes('fromKeras', bytes);
   const {paths = (layer, weight) => `${layer}/${weight}`} = options;
   const {tensors, metadata} = decodeSafetensors(bytes);
   const settings = readSettings(metadata['layers']);
@@ -114,7 +118,7 @@ function layerTensors(
   if (parametrization === null) {
     const whole = factors['weight'];
     if (whole) return {tensors: {[name]: whole}};
-    throw new Error(`toKeras: ${path} was trained whole, and the adapter has no 'weight' for it`);
+    throw errorOf(`toKeras: ${path} was trained whole, and the adapter has no 'weight' for it`);
   }
   const kind = kindOf(path, shape, paths);
   const slot = kind === 'embedding' ? 'embeddings' : 'kernel';
@@ -181,5 +185,5 @@ function readSettings(text: string | undefined): ReadonlyMap<string, Json> {
 }
 
 function fail(reason: string): never {
-  throw new Error(`fromKeras: ${reason}`);
+  throw errorOf(`fromKeras: ${reason}`);
 }

@@ -1,5 +1,6 @@
 import type {io} from '@tensorflow/tfjs-core';
 import type {Adapter} from './adapter.js';
+import {expectWeights} from './expect.js';
 import {mergeAdapter, type MergeOptions} from './merge.js';
 import type {WeightsOf} from './paths.js';
 import {readAdapter} from './save.js';
@@ -18,6 +19,7 @@ export async function loadAdapter(
   source: string | io.IOHandler | Uint8Array | ArrayBuffer,
   options: MergeOptions = {},
 ): Promise<Adapter> {
+  expectWeights('loadAdapter', model);
   const adapter = await readAdapter(source);
   await mergeAdapter(model, adapter, options);
   return adapter;

@@ -4,8 +4,10 @@ import {expectBoolean, expectNumber, expectOneOf, expectOptions} from '../option
 import type {Adapter, AdapterWeight} from './adapter.js';
 import {type BaseCheck, bind, type Bound, expectBase, strange} from './bind.js';
 import {baseFrom, isRemovable, withShares} from './effect.js';
+import {expectAdapter, expectWeights} from './expect.js';
 import {namedWeights, type WeightsOf} from './paths.js';
 import {isGone} from '../tensors.js';
+import {errorOf} from './untrusted.js';
 
 export interface MergeOptions {
   /** How much of the change: `W0 + scale (Phi - W0)`. Default 1, which is W as it was trained. */
@@ -40,6 +42,8 @@ export async function mergeAdapter(
   expectNumber('mergeAdapter: scale', scale, 'a number', () => true);
   expectBoolean(`mergeAdapter: keepBase`, keepBase);
   expectOneOf('mergeAdapter: base', base, ['check', 'ignore']);
+  expectWeights('mergeAdapter', model);
+  expectAdapter('mergeAdapter', adapter);
   const bound = bind(model, adapter);
   if (base === 'check') expectNotMerged(bound);
   return whileUnchanged('merged', bound, async (bases, ids) => {
@@ -78,6 +82,8 @@ export async function unmergeAdapter(
   const {scale = 1, base = 'check'} = options;
   expectNumber('unmergeAdapter: scale', scale, 'a number', () => true);
   expectOneOf('unmergeAdapter: base', base, ['check', 'ignore']);
+  expectWeights('unmergeAdapter', model);
+  if (adapter !== undefined) expectAdapter('unmergeAdapter', adapter);
   const bound = adapter ? bind(model, adapter) : lastMerged(model);
   const plans = bound.map(one => planFor(one, scale));
   return whileUnchanged('unmerged', bound, async weights => {
@@ -92,14 +98,16 @@ export async function unmergeAdapter(
  * every weight that was disposed since, of whichever model.
  */
 export function forgetBases(model: WeightsOf): void {
+  const living = livingWeights(model);
   for (const variable of holding) if (isGone(variable)) recordsOf(variable).forEach(dropBase);
-  for (const variable of livingWeights(model)) recordsOf(variable).forEach(dropBase);
+  for (const variable of living) recordsOf(variable).forEach(dropBase);
   for (const variable of holding) if (!recordsOf(variable).some(({base}) => base)) holding.delete(variable);
 }
 
 /** A disposed model cannot be asked for its weights. */
 function livingWeights(model: WeightsOf): Variable[] {
   try {
+    expectWeights('forgetBases', model);
     return [...namedWeights(model).values()];
   } catch (error) {
     if (/disposed/.test(String(error))) return [];
@@ -143,7 +151,7 @@ function dropBase(record: Merged): void {
 function expectNotMerged(bound: readonly Bound[]): void {
   for (const {entry, variable, path} of bound) {
     if (!currentRecords(variable).some(record => isSame(record.entry, entry))) continue;
-    throw new Error(
+    throw errorOf(
       `the model has this adapter merged into it already (${path}). Nothing was changed. unmergeAdapter takes it off; ` +
         "base: 'ignore' adds it once more",
     );
@@ -187,7 +195,7 @@ function planFor({entry, variable, path}: Bound, scale: number): Plan {
       : later.length > 0
         ? ['another adapter was merged on top', 'take that off first']
         : ['the base was not kept', 'merge with keepBase: true, or load the model without it'];
-  throw new Error(
+  throw errorOf(
     `${path} cannot be freed of the adapter: ${why}, and ${problem}. Nothing was changed: ${fix}`,
   );
 }
@@ -210,7 +218,7 @@ function lastMerged(model: WeightsOf): Bound[] {
     return record ? [{path, variable, record}] : [];
   });
   if (tops.length === 0) {
-    throw new Error('this program has merged no adapter into the model: give the one to take off');
+    throw errorOf('this program has merged no adapter into the model: give the one to take off');
   }
   const last = Math.max(...tops.map(({record}) => record.merge));
   return tops
@@ -229,7 +237,7 @@ async function expectMerged(
     try {
       const how = await strange({...one, base: rest});
       if (how === null) continue;
-      throw new Error(
+      throw errorOf(
         `the model does not have this adapter merged into it, or was trained on since: without it ${one.path} has ${how}, ` +
           "'there' being where the adapter was trained. Nothing was changed; base: 'ignore' takes it off all the same",
       );
@@ -252,9 +260,9 @@ async function whileUnchanged(
     const commit = await work(weights, ids);
     try {
       bound.forEach(({variable, path}, i) => {
-        if (isGone(variable)) throw new Error(`${path} was disposed before the adapter was ${what}`);
+        if (isGone(variable)) throw errorOf(`${path} was disposed before the adapter was ${what}`);
         if (variable.dataId === ids[i]) return;
-        throw new Error(
+        throw errorOf(
           `${path} was changed by something else before the adapter was ${what}. Nothing else was changed: do not ` +
             'train meanwhile, and wait for one call to end before the next',
         );
@@ -302,7 +310,7 @@ export async function expectFinite(tensors: readonly Tensor[], pathOf: (i: numbe
   try {
     const index = Array.from(await flags.data()).findIndex(flag => !flag);
     if (index < 0) return;
-    throw new Error(
+    throw errorOf(
       `${pathOf(index)} with the adapter holds NaN or infinity: it comes from a training that went wrong, or the scale ` +
         'is too large. Nothing was changed',
     );

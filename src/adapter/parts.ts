@@ -3,7 +3,7 @@ import {fromJson, recipeOf, toJson} from '../recipe.js';
 import type {Adapter, AdapterWeight, HostTensor, ModelPlace, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
 import {product} from './host.js';
-import {oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
+import {errorOf, oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
 
 /**
  * An adapter as files hold it, whichever kind: named tensors and a few strings.
@@ -34,13 +34,13 @@ export function toParts({weights, model, generatedBy, metadata}: Adapter): Parts
   const tensors = new Map<string, HostTensor>();
   const described = weights.map(({path, shape, parametrization, factors, frozen, base}) => {
     if (parametrization && !recipeOf(parametrization)) {
-      throw new Error(
+      throw errorOf(
         `${quote(path)}: its parametrization ${quote(parametrization.name)} was not made by recipe(…), so a file ` +
           `cannot say how to make it again: wrap its factory in recipe('${parametrization.name}', …)`,
       );
     }
     const put = (name: string, tensor: HostTensor) => {
-      if (tensors.has(name)) throw new Error(`two tensors of this adapter would be called ${quote(name)}`);
+      if (tensors.has(name)) throw errorOf(`two tensors of this adapter would be called ${quote(name)}`);
       tensors.set(name, tensor);
     };
     for (const [name, tensor] of Object.entries(factors)) put(`${path}/${name}`, tensor);
@@ -121,7 +121,7 @@ export function fromParts({tensors, metadata}: Parts, known: string): Adapter {
 }
 
 const UNREADABLE = 'not a readable adapter';
-const unreadable = (reason: string) => new Error(`${UNREADABLE}: ${reason}`);
+const unreadable = (reason: string) => errorOf(`${UNREADABLE}: ${reason}`);
 
 const dtypeOf = ({values}: HostTensor) => (values instanceof Int32Array ? 'int32' : 'float32');
 

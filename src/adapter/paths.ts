@@ -12,14 +12,7 @@ export interface LayerLike {
 /** A model of tfjs-layers, variables, or variables by the paths they shall have. */
 export type WeightsOf = LayerLike | readonly Variable[] | Readonly<Record<string, Variable>>;
 
-/**
- * The weights of a model by paths that stay when the model is saved and loaded again, which the names of variables do
- * not: tfjs appends `_1` to those. A path is the names of the layers on the way and the weight's own, for instance
- * `encoder/dense_1/kernel`. A weight that several layers share has the path of the first. Two weights of one name are
- * told apart as `kernel` and `kernel#2`, in the model's order.
- *
- * Variables without a model go by their names, without the `_1`.
- */
+/** What `namedWeights` of named-weights.ts gives, for those who have looked at what they were given. */
 export function namedWeights(of: WeightsOf): Map<string, Variable> {
   const named = new Map<string, Variable>();
   const seen = new Set<Variable>();

@@ -4,6 +4,7 @@ import {matrixShape} from '../targets.js';
 import type {AdapterWeight, HostTensor} from './adapter.js';
 import {NoPlace} from './no-place.js';
 import {below, beside, type HostArray, matrixOf, minus, sides, times, transposed} from './host.js';
+import {errorOf} from './untrusted.js';
 
 /** The change of a weight as `scale left right`, `[m, k]` times `[k, n]`: no approximation, only another notation. */
 export interface ExactProduct {
@@ -39,7 +40,7 @@ export function exactProduct(weight: AdapterWeight): ExactProduct {
   const read = (key: string): HostTensor => {
     const found = tensors.get(key);
     if (found) return found;
-    throw new Error(
+    throw errorOf(
       `${path} [${shape}]: ${name} needs '${key}', and there are ${[...tensors.keys()].join(', ')}`,
     );
   };
@@ -50,7 +51,7 @@ export function exactProduct(weight: AdapterWeight): ExactProduct {
     );
   const [[m, n], [rows, k], [inner, columns]] = [matrixShape(shape), sides(made.left), sides(made.right)];
   if (rows !== m || columns !== n || inner !== k || (made.scaling && made.scaling.rank !== k)) {
-    throw new Error(
+    throw errorOf(
       `${path} [${shape}]: the factors of ${name} are [${made.left.shape}] and [${made.right.shape}] where ` +
         `[${m},r] and [r,${n}] are needed${made.scaling ? `, r = ${made.scaling.rank}` : ''}`,
     );

@@ -1,6 +1,9 @@
 import type {HostTensor} from './adapter.js';
+import {expectBytes} from './expect.js';
+import {given} from './given.js';
 import {fromBfloat16, fromHalf, toBfloat16, toHalf} from './half.js';
 import {isWellFormed, type Json, parseStrictJson} from './json.js';
+import {errorOf, quote, visible} from './untrusted.js';
 
 /** How float32 is written. */
 export type FloatDtype = 'F32' | 'F16' | 'BF16';
@@ -27,15 +30,19 @@ const MAX_AXES = 8;
  *
  * @throws RangeError when a shape does not fit its values, or a number is too large for `dtype`.
  */
-export function encodeSafetensors(
-  {tensors, metadata}: SafetensorsFile,
-  dtype: FloatDtype = 'F32',
-): Uint8Array {
+export function encodeSafetensors(file: SafetensorsFile, dtype: FloatDtype = 'F32'): Uint8Array {
+  const {tensors, metadata} = (file ?? {}) as Partial<SafetensorsFile>;
+  if (!(tensors instanceof Map) || metadata === null || typeof metadata !== 'object') {
+    throw new TypeError(
+      'encodeSafetensors: {tensors, metadata} are needed, a Map of {shape, values} by name and an object of text, and ' +
+        `this is ${given(file).words}; encodeAdapter(adapter) writes an adapter`,
+    );
+  }
   if (tensors.size > MAX_TENSORS)
     throw new RangeError(`safetensors: ${tensors.size} tensors, and ${MAX_TENSORS} are the most`);
   const entries = [...tensors].map(([name, tensor]) => {
     if (name === '__metadata__' || !isWellFormed(name)) {
-      throw new RangeError(`safetensors: ${JSON.stringify(name)} cannot be the name of a tensor`);
+      throw new RangeError(`safetensors: ${quote(name)} cannot be the name of a tensor`);
     }
     return {name, shape: expectShape(name, tensor), ...numbersOf(name, tensor, dtype)};
   });
@@ -47,7 +54,7 @@ export function encodeSafetensors(
     const pairs = notes.map(([key, value]) => {
       if (typeof value === 'string' && isWellFormed(key + value))
         return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
-      throw new TypeError(`safetensors: metadata '${key}' must be a string of well-formed Unicode`);
+      throw new TypeError(visible(`safetensors: metadata '${key}' must be a string of well-formed Unicode`));
     });
     members.push(`"__metadata__":{${pairs.join()}}`);
   }
@@ -61,15 +68,15 @@ export function encodeSafetensors(
   const header = new TextEncoder().encode(`{${members.join()}}`);
   const start = 8 + Math.ceil(header.length / 8) * 8;
   if (start - 8 > MAX_HEADER) throw new RangeError(`safetensors: a header of ${header.length} bytes`);
-  const file = new Uint8Array(start + end).fill(0x20, 8 + header.length, start);
-  new DataView(file.buffer).setBigUint64(0, BigInt(start - 8), true);
-  file.set(header, 8);
+  const written = new Uint8Array(start + end).fill(0x20, 8 + header.length, start);
+  new DataView(written.buffer).setBigUint64(0, BigInt(start - 8), true);
+  written.set(header, 8);
   let offset = start;
   for (const {bytes} of entries) {
-    file.set(bytes, offset);
+    written.set(bytes, offset);
     offset += bytes.byteLength;
   }
-  return file;
+  return written;
 }
 
 /**
@@ -84,6 +91,7 @@ export function encodeSafetensors(
  * @throws Error that begins `not a readable safetensors file`.
  */
 export function decodeSafetensors(bytes: Uint8Array): SafetensorsFile<StoredTensor> {
+  expectBytes('decodeSafetensors', bytes);
   const {entries, metadata, read} = openSafetensors(bytes);
   for (const {name, dtype} of entries) {
     if (!READERS[dtype]) {
@@ -208,14 +216,18 @@ function numbersOf(
   const infinite = dtype === 'F16' ? 0x7c00 : 0x7f80;
   const lost = halves.findIndex((half, i) => (half & 0x7fff) === infinite && Number.isFinite(values[i]));
   if (lost >= 0) {
-    throw new RangeError(`safetensors: '${name}' holds ${values[lost]}, which ${dtype} cannot; write F32`);
+    throw new RangeError(
+      visible(`safetensors: '${name}' holds ${values[lost]}, which ${dtype} cannot; write F32`),
+    );
   }
   return {dtype, bytes: bytesOf(halves)};
 }
 
 function expectShape(name: string, {shape, values}: HostTensor): readonly number[] {
   if (shape.length <= MAX_AXES && shape.every(isCount) && sizeOf(shape) === values.length) return shape;
-  throw new RangeError(`safetensors: '${name}' has ${values.length} numbers for the shape [${shape}]`);
+  throw new RangeError(
+    visible(`safetensors: '${name}' has ${values.length} numbers for the shape [${shape}]`),
+  );
 }
 
 function parseHeader(bytes: Uint8Array): ReadonlyMap<string, Json> {
@@ -291,5 +303,5 @@ function byCodePoint(a: string, b: string): number {
 }
 
 function fail(reason: string): never {
-  throw new Error(`not a readable safetensors file: ${reason}`);
+  throw errorOf(`not a readable safetensors file: ${reason}`);
 }

@@ -3,12 +3,15 @@ import {expectOptions} from '../options.js';
 import type {Adapter} from './adapter.js';
 import {adapterOf} from './adapter-of.js';
 import {fromArtifacts, toArtifacts} from './artifacts.js';
+import {expectWeights} from './expect.js';
 import {filePath, node} from './file-system.js';
 import {writeWhole} from './files.js';
 import {decodeAdapter, encodeAdapter} from './format.js';
+import {given, isAdapter} from './given.js';
 import {ioHandler} from './io.js';
 import type {LayerLike, WeightsOf} from './paths.js';
-import {isRecord} from './untrusted.js';
+import {errorOf, isRecord} from './untrusted.js';
+import {withWeightData} from './weight-stream.js';
 
 /** A model of tfjs-layers that was compiled with one of our optimizers. */
 export interface CompiledModel extends LayerLike {
@@ -48,13 +51,14 @@ export async function saveAdapter(
   options: SaveAdapterOptions = {},
 ): Promise<io.SaveResult> {
   expectOptions('saveAdapter', options, ['model', 'metadata']);
+  if (options.model !== undefined) expectWeights('saveAdapter: model', options.model);
   const adapter = await adapterFrom(source, options);
   if (typeof destination === 'string' && isSafetensors(destination) && destination.startsWith('file://')) {
     await writeWhole(filePath(destination), encodeAdapter(adapter));
     return {modelArtifactsInfo: io.getModelArtifactsInfoForJSON(toArtifacts(adapter))};
   }
   if (typeof destination === 'string' && isSafetensors(destination)) {
-    throw new Error(
+    throw errorOf(
       `saveAdapter: only file:// writes a single .safetensors file, not '${destination}': leave the ending away, or ` +
         'store the bytes that encodeAdapter(adapter) gives yourself',
     );
@@ -77,7 +81,7 @@ export async function readAdapter(
   const bytes = await bytesOf(source);
   if (bytes) return decodeAdapter(bytes);
   const handler = ioHandler(source as string | io.IOHandler, 'load');
-  return fromArtifacts(await handler.load!());
+  return fromArtifacts(await withWeightData('not a readable adapter', await handler.load!()));
 }
 
 /** Stores keep models and adapters under one kind of name: a model must not be lost by one. */
@@ -92,7 +96,7 @@ async function expectNoModel(address: string): Promise<void> {
     // Nothing is there, or nothing that could be used.
     return;
   }
-  throw new Error(
+  throw errorOf(
     `saveAdapter: there is a model at ${address} (${format}), and it would be lost: take another address, or remove ` +
       'it first (tf.io.removeModel, or the folder)',
   );
@@ -114,16 +118,15 @@ async function adapterFrom(
     return adapterOf(optimizer, model ?? (source as CompiledModel), metadata ? {metadata} : {});
   }
   if (isAdapter(source)) return metadata ? {...source, metadata: {...source.metadata, ...metadata}} : source;
+  const {kind, words} = given(source);
   throw new TypeError(
-    'saveAdapter: the source must be an adapter, a ProjectedOptimizer, or a model compiled with one',
+    `saveAdapter: the source must be an adapter, a ProjectedOptimizer, or a model compiled with one, and this is ${words}` +
+      (kind === 'promise' ? ': await it first' : ''),
   );
 }
 
 const isOptimizer = (source: unknown): source is Optimizer =>
   isRecord(source) && 'attached' in source && typeof source['explain'] === 'function';
-
-const isAdapter = (source: unknown): source is Adapter =>
-  isRecord(source) && Array.isArray(source['weights']) && typeof source['generatedBy'] === 'string';
 
 const isSafetensors = (address: string) => /\.safetensors(?:[?#].*)?$/i.test(address);
 
@@ -136,14 +139,13 @@ async function bytesOf(source: unknown): Promise<Uint8Array | null> {
     return node()
       .fs.readFile(filePath(source))
       .catch((error: Error) => {
-        throw new Error(`readAdapter: ${source} cannot be read: ${error.message}`, {cause: error});
+        throw errorOf(`readAdapter: ${source} cannot be read: ${error.message}`, {cause: error});
       });
   }
   if (!/^https?:\/\//.test(source)) return null;
   const response = await fetch(source).catch((error: Error) => {
-    throw new Error(`readAdapter: ${source} cannot be fetched: ${error.message}`, {cause: error});
+    throw errorOf(`readAdapter: ${source} cannot be fetched: ${error.message}`, {cause: error});
   });
-  if (!response.ok)
-    throw new Error(`readAdapter: ${source} answers ${response.status} ${response.statusText}`);
+  if (!response.ok) throw errorOf(`readAdapter: ${source} answers ${response.status} ${response.statusText}`);
   return new Uint8Array(await response.arrayBuffer());
 }

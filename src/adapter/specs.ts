@@ -1,15 +1,6 @@
 import type {io} from '@tensorflow/tfjs-core';
-import {oneLine, quote} from './untrusted.js';
-
-const BYTES: Readonly<Record<string, number>> = {
-  float32: 4,
-  int32: 4,
-  bool: 1,
-  complex64: 8,
-  uint8: 1,
-  uint16: 2,
-  float16: 2,
-};
+import {bytesPerNumber} from '../dtypes.js';
+import {errorOf, oneLine, quote} from './untrusted.js';
 
 /**
  * Throws unless `specs` are tensors that together take exactly `byteLength` bytes, so that nothing is made for a file
@@ -17,37 +8,47 @@ const BYTES: Readonly<Record<string, number>> = {
  * among them only the others are counted.
  */
 export function expectSpecs(where: string, specs: unknown, byteLength: number): asserts specs is Specs {
-  if (!Array.isArray(specs)) throw new Error(`${where}: there is no list of tensors`);
+  const {bytes, isExact} = sizeOfSpecs(where, specs);
+  if (bytes > byteLength || (isExact && bytes !== byteLength)) {
+    throw errorOf(
+      `${where}: its tensors take ${bytes} bytes, and there are ${byteLength}: it is cut off or damaged`,
+    );
+  }
+}
+
+/**
+ * How many bytes tensors take, without the strings among them; `isExact` where there are none.
+ *
+ * @throws Error where these are no descriptions of tensors with names and shapes, of dtypes tfjs knows.
+ */
+export function sizeOfSpecs(where: string, specs: unknown): {bytes: number; isExact: boolean} {
+  if (!Array.isArray(specs)) throw errorOf(`${where}: there is no list of tensors`);
   const names = new Set<string>();
   let total = 0;
   let isExact = true;
   for (const spec of specs as Partial<io.WeightsManifestEntry>[]) {
     const name = spec?.name;
-    if (typeof name !== 'string') throw new Error(`${where}: a tensor has no name`);
-    if (names.has(name)) throw new Error(`${where}: there are two tensors called ${quote(name)}`);
+    if (typeof name !== 'string') throw errorOf(`${where}: a tensor has no name`);
+    if (names.has(name)) throw errorOf(`${where}: there are two tensors called ${quote(name)}`);
     names.add(name);
     const {shape, dtype} = spec;
     if (!Array.isArray(shape) || !shape.every(axis => Number.isSafeInteger(axis) && axis >= 0)) {
-      throw new Error(
+      throw errorOf(
         `${where}: ${quote(name)} has the shape ${oneLine(JSON.stringify(shape) ?? 'undefined')}`,
       );
     }
     const type = spec.quantization?.dtype ?? dtype ?? '';
     if (type === 'string') isExact = false;
     else {
-      const bytes = Object.hasOwn(BYTES, type) ? BYTES[type]! : undefined;
+      const bytes = bytesPerNumber(type);
       if (!bytes)
-        throw new Error(
+        throw errorOf(
           `${where}: ${quote(name)} is of ${oneLine(JSON.stringify(type))}, which tfjs does not know`,
         );
       total += shape.reduce((product, axis) => product * axis, bytes);
     }
   }
-  if (total > byteLength || (isExact && total !== byteLength)) {
-    throw new Error(
-      `${where}: its tensors take ${total} bytes, and there are ${byteLength}: it is cut off or damaged`,
-    );
-  }
+  return {bytes: total, isExact};
 }
 
 export type Specs = io.WeightsManifestEntry[];
@@ -64,7 +65,7 @@ export function weightBytes(where: string, data: unknown): Uint8Array<ArrayBuffe
     // A buffer of another realm (an iframe, a test runner's sandbox) is no instance of ours.
     if (Object.prototype.toString.call(part) === '[object ArrayBuffer]')
       return new Uint8Array(part as ArrayBuffer);
-    throw new Error(`${where}: its weightData is no ArrayBuffer and no list of them`);
+    throw errorOf(`${where}: its weightData is no ArrayBuffer and no list of them`);
   });
   if (parts.length === 1 && parts[0]!.buffer instanceof ArrayBuffer && isWhole(parts[0]!)) {
     return parts[0] as Uint8Array<ArrayBuffer>;

@@ -18,17 +18,31 @@ export function parseJson(text: string, what: string): unknown {
 
 /** A name of a file in a message: quoted, in one line, not longer than 80 characters. */
 export function quote(name: string): string {
-  return JSON.stringify(name.length > 80 ? `${name.slice(0, 79)}…` : name).replace(
-    /[\u007f-\u009f\u2028\u2029]/g,
-    character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return visible(JSON.stringify(name.length > 80 ? `${name.slice(0, 79)}…` : name));
 }
+
+/** What steers a terminal or turns text round: control characters, ends of lines, marks of direction. */
+const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+/** The same text with what is not seen written out, an ESC as `\\u001b`. */
+export const visible = (text: string): string =>
+  text.replace(HIDDEN, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+/** An error with names in it that came from a file or a model: one line, in which nothing is hidden. */
+export const errorOf = (message: string, options?: ErrorOptions): Error =>
+  new Error(visible(message), options);
 
 /** Somebody else's message in one line, cut to 300 characters. */
 export function oneLine(message: string): string {
   const line = message.trim().replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ');
-  return line.length > 300 ? `${line.slice(0, 299)}…` : line;
+  return visible(line.length > 300 ? `${line.slice(0, 299)}…` : line);
 }
+
+/** Somebody else's error, as `errorOf` would have made it. */
+export const seen = (error: unknown): unknown =>
+  error instanceof Error && visible(error.message) !== error.message
+    ? errorOf(error.message, {cause: error})
+    : error;
 
 /** A plain object: what `{…}` in JSON becomes. */
 export function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,15 +1,6 @@
 import type {Tensor} from '@tensorflow/tfjs-core';
 import {io, util} from '@tensorflow/tfjs-core';
-
-const BYTES: Readonly<Record<string, number>> = {
-  float32: 4,
-  int32: 4,
-  bool: 1,
-  complex64: 8,
-  uint8: 1,
-  uint16: 2,
-  float16: 2,
-};
+import {bytesPerNumber} from '../dtypes.js';
 
 /**
  * The files of a GraphModel with some weights as they are now. What did not change keeps its bytes, quantized ones too;
@@ -60,7 +51,7 @@ function byteLength(spec: io.WeightsManifestEntry, bytes: ArrayBuffer, offset: n
     for (let i = 0; i < size; i++) end += 4 + view.getUint32(end, true);
     return end - offset;
   }
-  const each = BYTES[spec.quantization?.dtype ?? spec.dtype];
+  const each = bytesPerNumber(spec.quantization?.dtype ?? spec.dtype);
   if (!each) throw new Error(`${spec.name} is ${spec.dtype}, which the files of a GraphModel do not hold`);
   return size * each;
 }

@@ -1,10 +1,12 @@
 import type {Optimizer} from '@tensorflow/tfjs-core';
+import {expectWeights} from '../adapter/expect.js';
+import {given} from '../adapter/given.js';
 import {ioHandler} from '../adapter/io.js';
 import type {WeightsOf} from '../adapter/paths.js';
 import type {CompiledModel} from '../adapter/save.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectNumber, expectOptions} from '../options.js';
-import {expectJson, fromArtifacts} from './contents.js';
+import {expectJson, readArtifacts} from './contents.js';
 import {expectOptimizer} from '../adapter/expect-optimizer.js';
 import {type FitCallback, fitCallback} from './fit-callback.js';
 import {saveCheckpoint} from './save.js';
@@ -129,14 +131,14 @@ export async function latestCheckpoint(folder: string): Promise<string | null> {
     // A save that was interrupted: nothing is lost but itself.
     if (!isComplete) continue;
     try {
-      fromArtifacts(url, await ioHandler(url, 'load').load!());
+      await readArtifacts(url, ioHandler(url, 'load'));
       return url;
     } catch (error) {
       console.warn(`tfjs-lora: ${url} is passed over: ${(error as Error).message}`);
     }
   }
   if (all.length > 0 || !(await isKept(folder))) return null;
-  fromArtifacts(folder, await ioHandler(folder, 'load').load!());
+  await readArtifacts(folder, ioHandler(folder, 'load'));
   return folder;
 }
 
@@ -149,12 +151,18 @@ async function removeOld(folder: string, keep: number): Promise<void> {
 }
 
 function partsOf(trained: Trained): {optimizer: ProjectedOptimizer; model: WeightsOf} {
-  const {optimizer} = trained;
+  const {optimizer, model} = (trained ?? {}) as {optimizer?: unknown; model?: WeightsOf};
+  if (optimizer === undefined) {
+    const {kind, words} = given(trained);
+    throw new TypeError(
+      `checkpoints: a compiled model or {optimizer, model} is needed, and this is ${words}: ` +
+        (kind === 'promise' ? 'await it first' : 'checkpoints({optimizer, model}, folder, {every: …})'),
+    );
+  }
   expectOptimizer('checkpoints', optimizer);
-  return {
-    optimizer,
-    model: 'model' in trained && !('layers' in trained) ? trained.model : (trained as CompiledModel),
-  };
+  if ('layers' in trained) return {optimizer, model: trained};
+  expectWeights('checkpoints: model', model);
+  return {optimizer, model};
 }
 
 function expectEvery(every: unknown): void {

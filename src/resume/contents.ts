@@ -2,6 +2,8 @@ import {io, version_core} from '@tensorflow/tfjs-core';
 import {CHECKPOINT as FORMAT} from '../adapter/artifacts.js';
 import {digest} from '../adapter/digest.js';
 import {expectSpecs, weightBytes} from '../adapter/specs.js';
+import {errorOf} from '../adapter/untrusted.js';
+import {withWeightData} from '../adapter/weight-stream.js';
 
 /** A weight of the model whose numbers are in the file. */
 export interface SavedModelWeight {
@@ -59,6 +61,10 @@ export function toArtifacts(
   };
 }
 
+/** What a store has, read to its end and as far as `fromArtifacts` looks at it. */
+export const readArtifacts = async (where: string, store: io.IOHandler) =>
+  fromArtifacts(where, await withWeightData(where, await store.load!()));
+
 /** What `toArtifacts` wrote. Throws when anything is missing, cut off or not as it was written; makes no tensor. */
 export function fromArtifacts(
   where: string,
@@ -66,7 +72,7 @@ export function fromArtifacts(
 ): {contents: Contents; specs: io.WeightsManifestEntry[]; data: ArrayBuffer} {
   const kept = artifacts.userDefinedMetadata?.[FORMAT] as {contents?: unknown; digest?: unknown} | undefined;
   if (typeof kept?.contents !== 'string') {
-    throw new Error(
+    throw errorOf(
       `${where} is no checkpoint of saveCheckpoint${artifacts.format ? ` but ${artifacts.format}` : ''}`,
     );
   }
@@ -74,11 +80,11 @@ export function fromArtifacts(
   const specs: unknown = artifacts.weightSpecs;
   expectSpecs(where, specs, bytes.length);
   if (kept.digest !== digestOf(kept.contents, specs, bytes)) {
-    throw new Error(`${where} is damaged: its content is not what was written`);
+    throw errorOf(`${where} is damaged: its content is not what was written`);
   }
   const contents = JSON.parse(kept.contents) as Contents;
   if ((contents.version as number) !== 1) {
-    throw new Error(
+    throw errorOf(
       `${where} was made by a newer tfjs-lora (version ${String(contents.version)}; this one reads 1)`,
     );
   }

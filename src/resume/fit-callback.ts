@@ -60,7 +60,8 @@ function answerFor(base: Class): void {
   answering.add(base);
   const usual = (cls: unknown, value: unknown) =>
     Function.prototype[Symbol.hasInstance].call(cls as Class, value);
-  Object.defineProperty(base, Symbol.hasInstance, {
+  // Where the class is frozen, the callback stays a plain object.
+  Reflect.defineProperty(base, Symbol.hasInstance, {
     configurable: true,
     value(this: unknown, value: unknown): boolean {
       // Subclasses inherit this.

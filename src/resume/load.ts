@@ -6,10 +6,11 @@ import {namedWeights, trainableOf, type WeightsOf} from '../adapter/paths.js';
 import {unpack} from '../checkpoint.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {expectOptions} from '../options.js';
-import {type Contents, fromArtifacts, MODEL, OPTIMIZER} from './contents.js';
+import {type Contents, MODEL, OPTIMIZER, readArtifacts} from './contents.js';
 import {attachedWeights, digestOf} from './save.js';
 import {expectSameOptions} from './same-options.js';
 import {type CheckpointSource, expectNoAdapter, partsOf} from './source.js';
+import {errorOf, seen} from '../adapter/untrusted.js';
 
 export interface LoadCheckpointOptions {
   /**
@@ -53,8 +54,12 @@ export async function loadCheckpoint(
   expectNoAdapter('loadCheckpoint', source);
   const {optimizer, model} = partsOf('loadCheckpoint', into, options.model);
   const where = typeof source === 'string' ? source : 'the checkpoint';
-  const {contents, specs, data} = fromArtifacts(where, await ioHandler(source, 'load').load!());
-  expectSameOptions(contents.config, String(optimizer.getConfig()['name']));
+  const {contents, specs, data} = await readArtifacts(where, ioHandler(source, 'load'));
+  try {
+    expectSameOptions(contents.config, String(optimizer.getConfig()['name']));
+  } catch (error) {
+    throw seen(error);
+  }
   const known = model ? namedWeights(model) : attachedWeights(optimizer);
   const named = expectSameWeights(where, contents, known, model !== undefined);
   expectSameTrainable(where, contents, named, trainableOf(model ?? [...known.values()]), optimizer);
@@ -76,6 +81,8 @@ export async function loadCheckpoint(
     for (const {variable, tensor} of moved) variable.assign(tensor as never);
     optimizer.bind([...named.values()]);
     return {step: checkpoint.steps, data: contents.data};
+  } catch (error) {
+    throw seen(error);
   } finally {
     dispose(tensors);
   }
@@ -94,7 +101,7 @@ function expectSameWeights(
   entries.forEach(({path, shape}, i) => {
     const variable = named.get(places[i] ?? path);
     if (!variable) {
-      throw new Error(
+      throw errorOf(
         isGiven
           ? `${where} holds the weight ${path} [${shape}], and the model given has none of that path: it has ` +
               [...named.keys()].join(', ')
@@ -103,14 +110,14 @@ function expectSameWeights(
       );
     }
     if (String(variable.shape) !== String(shape)) {
-      throw new Error(`${where} holds ${path} as [${shape}], and the model has it as [${variable.shape}]`);
+      throw errorOf(`${where} holds ${path} as [${shape}], and the model has it as [${variable.shape}]`);
     }
     found.set(path, variable);
   });
   const taken = new Set(found.values());
   const more = [...named].filter(([, variable]) => !taken.has(variable)).map(([path]) => path);
   if (isGiven && isWhole && more.length > 0) {
-    throw new Error(
+    throw errorOf(
       `${where} knows no ${more.join(', ')}, which the model given has: it was made of another model`,
     );
   }
@@ -118,7 +125,7 @@ function expectSameWeights(
     const [first, ...others] = [...found].filter(
       ([, variable]) => [...found.values()].filter(other => other === variable).length > 1,
     );
-    throw new Error(`${where}: ${first![0]} and ${others[0]![0]} are both for one weight of the model given`);
+    throw errorOf(`${where}: ${first![0]} and ${others[0]![0]} are both for one weight of the model given`);
   }
   return found;
 }
@@ -139,7 +146,7 @@ function expectSameTrainable(
     // What the rules freeze does not move in either case.
     if (now && optimizer.explain([variable], null)[0]!.treatment === 'freeze') continue;
     const [was, is] = trainable ? ['trainable', 'frozen'] : ['frozen', 'trainable'];
-    throw new Error(
+    throw errorOf(
       `${where}: ${path} was ${was} when this checkpoint was made, and is ${is} now: set trainable = ${trainable} on ` +
         'its layer before loadCheckpoint; afterwards it may change',
     );
@@ -155,7 +162,7 @@ async function expectStill({still}: Contents, named: ReadonlyMap<string, Variabl
   try {
     for (const {path, digest} of still) {
       if ((await digestOf(named.get(path)!, handleOf)) === digest) continue;
-      throw new Error(
+      throw errorOf(
         `${path} is not what it was when this checkpoint was made, and training does not change it: load the same ` +
           'model, with the same weights, before loadCheckpoint',
       );
@@ -169,5 +176,5 @@ function taken(where: string, tensors: NamedTensorMap, name: string, variable: V
   const tensor = tensors[name];
   const [is, want] = [tensor && `${tensor.dtype} [${tensor.shape}]`, `${variable.dtype} [${variable.shape}]`];
   if (tensor && is === want) return tensor;
-  throw new Error(`${where}: ${name} is ${is ?? 'missing'}, and ${want} is needed`);
+  throw errorOf(`${where}: ${name} is ${is ?? 'missing'}, and ${want} is needed`);
 }

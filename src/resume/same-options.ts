@@ -1,5 +1,6 @@
 import {expectSameInner, type InnersConfig} from '../inners.js';
 import {DEFAULTS} from '../settings.js';
+import {errorOf} from '../adapter/untrusted.js';
 
 interface Written {
   readonly inner: InnersConfig;
@@ -22,7 +23,7 @@ export function expectSameOptions(then: string, now: string): void {
   if ('shared' in was.inner !== 'shared' in is.inner) {
     const name = ({inner}: Written) =>
       'shared' in inner ? `one ${inner.shared.className}` : 'a function that makes one for each factor';
-    throw new Error(
+    throw errorOf(
       `the inner optimizer was ${name(was)} when this checkpoint was made, and is ${name(is)} now`,
     );
   }
@@ -55,7 +56,7 @@ function expectSame(path: string, was: unknown, is: unknown): void {
     }
     return;
   }
-  throw new Error(
+  throw errorOf(
     `the option ${path} was ${show(was)} when this checkpoint was made, and is ${show(is)} now: build the optimizer ` +
       'with the options it was saved with',
   );

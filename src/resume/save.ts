@@ -17,6 +17,7 @@ import {
   toArtifacts,
 } from './contents.js';
 import {type CheckpointSource, expectNoAdapter, partsOf} from './source.js';
+import {errorOf} from '../adapter/untrusted.js';
 
 export interface SaveCheckpointOptions {
   /**
@@ -119,15 +120,14 @@ export function attachedWeights(optimizer: ProjectedOptimizer): Map<string, Vari
 
 function expectNoneGone(named: ReadonlyMap<string, Variable>): void {
   for (const [path, variable] of named) {
-    if (isGone(variable))
-      throw new Error(`saveCheckpoint: the model's ${path} was disposed: save before that`);
+    if (isGone(variable)) throw errorOf(`saveCheckpoint: the model's ${path} was disposed: save before that`);
   }
 }
 
 function expectAllOf(optimizer: ProjectedOptimizer, variables: readonly Variable[]): void {
   const left = [...attachedWeights(optimizer).values()].filter(weight => !variables.includes(weight));
   if (left.length === 0) return;
-  throw new Error(
+  throw errorOf(
     `saveCheckpoint: the optimizer trains ${left.map(({name}) => name).join(', ')}, which the model given does not ` +
       'have: pass the model that it trains, or all variables by path',
   );

@@ -1,7 +1,9 @@
 import {io} from '@tensorflow/tfjs-core';
+import {given} from '../adapter/given.js';
 import {filePath, isMissing, isNode, node} from '../adapter/file-system.js';
 import {removeFolder} from '../adapter/files.js';
 import {ioHandler} from '../adapter/io.js';
+import {errorOf} from '../adapter/untrusted.js';
 
 /** One checkpoint of a folder. */
 export interface Kept {
@@ -25,14 +27,12 @@ export const nameOf = (folder: string, number: number, step: number): string =>
 export function expectListable(where: string, folder: unknown, direction: 'save' | 'load'): void {
   if (typeof folder !== 'string') {
     throw new TypeError(
-      `${where}: give the folder for checkpoints by its address, such as 'file://runs/a', and not ${
-        folder === null || typeof folder !== 'object' ? String(folder) : 'an object'
-      }`,
+      `${where}: give the folder for checkpoints by its address, such as 'file://runs/a', and not ${given(folder).words}`,
     );
   }
   ioHandler(folder, direction);
   if (isFile(folder) || /^(indexeddb|localstorage):\/\//.test(folder)) return;
-  throw new Error(
+  throw errorOf(
     `${where}: what lies in ${folder} cannot be listed, so the newest of several cannot be told: use file:// (in Node), ` +
       'indexeddb:// or localstorage://, or saveCheckpoint and loadCheckpoint with one address',
   );
@@ -72,7 +72,7 @@ async function listFiles(folder: string): Promise<Kept[]> {
       () => false,
     );
     if (!isFileThere) return [];
-    throw new Error(`${folder} is a file: give the folder that holds the checkpoints`, {cause: error});
+    throw errorOf(`${folder} is a file: give the folder that holds the checkpoints`, {cause: error});
   });
   return Promise.all(
     names.flatMap(name => {

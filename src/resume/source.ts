@@ -1,8 +1,10 @@
 import type {Optimizer} from '@tensorflow/tfjs-core';
 import {expectOptimizer} from '../adapter/expect-optimizer.js';
+import {expectWeights} from '../adapter/expect.js';
 import type {WeightsOf} from '../adapter/paths.js';
 import type {CompiledModel} from '../adapter/save.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
+import {errorOf} from '../adapter/untrusted.js';
 
 /** What a checkpoint is of: one of our optimizers, or a model of tfjs-layers that was compiled with one. */
 export type CheckpointSource = Optimizer | CompiledModel;
@@ -21,13 +23,14 @@ export function partsOf(
     );
   }
   expectOptimizer(where, optimizer);
+  if (given !== undefined) expectWeights(`${where}: model`, given);
   return {optimizer, model: given ?? (isModel ? source : undefined)};
 }
 
 /** A checkpoint is a folder, or an entry of a browser's store; `.safetensors` is for adapters. */
 export function expectNoAdapter(where: string, address: unknown): void {
   if (typeof address !== 'string' || !/\.safetensors$/.test(address)) return;
-  throw new Error(
+  throw errorOf(
     `${where}: ${address} is an address for an adapter (saveAdapter, loadAdapter), which holds no moments and no ` +
       'counters. A checkpoint is a folder: give an address without the ending',
   );

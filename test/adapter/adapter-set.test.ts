@@ -57,6 +57,51 @@ onEachBackend('a set of adapters', () => {
     set.dispose();
   });
 
+  test('a factor that float32 cannot bear is refused, and one that it can is not', async () => {
+    const all = await three();
+    const {model, french} = all;
+    const set = await setOf(all);
+    set.use('french');
+    const tensors = numTensors();
+    for (const scale of [1e39, -1e39, 1e300, NaN, Infinity, -Infinity]) {
+      for (const use of [{french: scale}, {formal: scale, short: 1}]) {
+        expect(() => set.use(use), String(scale)).toThrow(
+          Number.isFinite(scale)
+            ? /^use: with \{.*\} the numbers of \w+\/\w+ \[.*\] could be .*Nothing was changed/
+            : /must be a finite number, not -?(NaN|Infinity)/,
+        );
+        expect(set.active).toBe('french');
+        expect(numbers(model)).toEqual(french.trained);
+      }
+    }
+    // Whatever is not refused is finite, up to the last power of two that it could be.
+    const loud = french.adapter.weights.map(weight => {
+      const {a} = weight.factors;
+      if (!a) return weight;
+      const values = (a.values as Float32Array).map(value => 1000 * value);
+      return {...weight, factors: {...weight.factors, a: {...a, values}}};
+    });
+    set.use(null);
+    await set.add('loud', {...french.adapter, weights: loud});
+    set.use('loud');
+    const most = Math.max(...Object.values(numbers(model)).flat().map(Math.abs));
+    expect(most).toBeGreaterThan(16);
+    let largest = 0;
+    for (let scale = 1; scale <= 2 ** 129; scale *= 2) {
+      try {
+        set.use({loud: scale, short: -0.5});
+      } catch {
+        continue;
+      }
+      largest = scale;
+      expect(Object.values(numbers(model)).flat().every(Number.isFinite), String(scale)).toBe(true);
+    }
+    expect(largest * most).toBeGreaterThan(2 ** 125);
+    set.use('french');
+    expect(numTensors()).toBe(tensors);
+    expect(numbers(model)).toEqual(french.trained);
+  });
+
   test('adds changes: W0 + sum w (Phi(W0) - W0)', async () => {
     const all = await three();
     const {model, base} = all;
@@ -129,7 +174,7 @@ onEachBackend('a set of adapters', () => {
       /there is no adapter 'english'; there are 'french', 'formal', 'short'/,
     );
     expect(() => set.use({french: 1, english: 1})).toThrow(/no adapter 'english'/);
-    expect(() => set.use({french: NaN})).toThrow(/use: french must be a number/);
+    expect(() => set.use({french: NaN})).toThrow(/use: french must be a finite number/);
     expect(() => set.use(['french'] as never)).toThrow(/give a name/);
     expect(() => set.use('toString')).toThrow(/no adapter 'toString'/);
     expect(() => set.remove('english')).toThrow(/no adapter/);

@@ -4,40 +4,13 @@ import {beforeAll, describe, expect, test} from 'vitest';
 import type {Adapter, AdapterWeight, HostTensor} from '../../src/adapter/adapter.js';
 import {fromPeft} from '../../src/adapter/peft/from-peft.js';
 import {type PeftFiles, toPeft} from '../../src/adapter/peft/to-peft.js';
-import {
-  additive,
-  dora,
-  full,
-  galore,
-  hadamard,
-  kronecker,
-  lora,
-  loraFA,
-  loraGA,
-  loraSB,
-  loraXS,
-  mica,
-  normal,
-  olora,
-  osf,
-  pissa,
-  recipe,
-  symmetric,
-  vera,
-} from '../../src/index.js';
+import {additive, dora, full, hadamard, lora, normal, pissa, recipe, symmetric} from '../../src/index.js';
 import type {Parametrization} from '../../src/parametrization.js';
 import {applied, type Before, learned} from './learned.js';
+import {forms, shapes} from './peft-forms.js';
 import {asTorch, distance, merged, readTensors, type Torch} from './torch.js';
 
 beforeAll(() => tf.setBackend('cpu'));
-
-const shapes = {
-  'block0/query/kernel': [12, 10],
-  'image/kernel': [3, 2, 4, 8],
-  'sound/kernel': [3, 4, 6],
-  'volume/kernel': [2, 2, 2, 3, 4],
-  'tokens/embeddings': [20, 6],
-};
 
 const torchName = (path: string) =>
   path
@@ -77,32 +50,6 @@ function errors(adapter: Adapter, before: ReadonlyMap<string, Before>, files: Pe
   }
   return [worstThere, worstHere];
 }
-
-const forms: [string, Parametrization][] = [
-  ['lora', lora({rank: 2, alpha: 5})],
-  ['lora, rank-stabilised', lora({rank: 3, alpha: 4, rankStabilised: true})],
-  ['lora from pissa', lora({rank: 2, alpha: 3, init: pissa()})],
-  ['lora from olora, rank-stabilised', lora({rank: 2, alpha: 3, rankStabilised: true, init: olora()})],
-  ['lora from symmetric', lora({rank: 2, init: symmetric()})],
-  ['lora from loraGA', lora({rank: 2, alpha: 2, init: loraGA()})],
-  ['loraFA', loraFA({rank: 2, alpha: 3})],
-  ['dora', dora({rank: 2, alpha: 3})],
-  ['dora, rank-stabilised', dora({rank: 2, alpha: 3, rankStabilised: true})],
-  ['dora from symmetric', dora({rank: 2, init: symmetric()})],
-  ['mica', mica({rank: 2, alpha: 3})],
-  ['osf', osf({rank: 2, alpha: 3, protect: 2})],
-  ['osf from symmetric', osf({rank: 2, protect: 2, init: symmetric()})],
-  ['vera', vera({rank: 5})],
-  ['loraXS', loraXS({rank: 3, alpha: 2})],
-  ['loraXS away from zero', loraXS({rank: 3, std: 0.1})],
-  ['loraSB', loraSB({rank: 3})],
-  ['galore, left', galore({rank: 2, side: 'left', scale: 0.5})],
-  ['galore, right', galore({rank: 2, side: 'right'})],
-  ['galore, both', galore({rank: 2, side: 'both'})],
-  ['additive', additive({rank: 1, scale: 2})],
-  ['hadamard', hadamard({rank: 2, alpha: 3})],
-  ['kronecker', kronecker({rank: 1, alpha: 3, factor: 2})],
-];
 
 describe('PEFT, reading what was written, makes the change', () => {
   test.each(forms)('of %s', (_, parametrization) => {

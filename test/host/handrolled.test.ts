@@ -15,7 +15,8 @@ import {
 } from '../../src/index.js';
 import * as reference from '../../src/reference/index.js';
 import {expectClose, fromTensor, relativeError, toTensor, values} from '../helpers.js';
-import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './backends.js';
+import {onEachBackend} from './backends.js';
+import {OPTIMIZER_NAMES, OPTIMIZERS} from './optimizers.js';
 
 const weight = (name = 'w', seed = 1) => tf.variable(normal([8, 6], seed), true, name);
 

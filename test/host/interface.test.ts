@@ -4,7 +4,8 @@ import {build} from 'esbuild';
 import {describe, expect, it} from 'vitest';
 import {lora, loraAdam, loraSgd, normal, projected, ProjectedOptimizer} from '../../src/index.js';
 import {expectClose, numTensors, tensorsLeftBy, values} from '../helpers.js';
-import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './backends.js';
+import {onEachBackend} from './backends.js';
+import {OPTIMIZER_NAMES, OPTIMIZERS} from './optimizers.js';
 
 const BUILT_IN = ['SGD', 'Momentum', 'Adam', 'Adamax', 'RMSProp', 'Adagrad', 'Adadelta'];
 

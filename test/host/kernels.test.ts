@@ -4,7 +4,7 @@ import {afterEach, beforeEach, expect, it} from 'vitest';
 import {every, full, lora, loraAdam, normal, projected, symmetric} from '../../src/index.js';
 import {randomOrthonormal} from '../../src/linalg/orthonormal.js';
 import {expectClose, values} from '../helpers.js';
-import {OPTIMIZERS} from './backends.js';
+import {OPTIMIZERS} from './optimizers.js';
 
 beforeEach(() => tf.engine().startScope());
 afterEach(() => {

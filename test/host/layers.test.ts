@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {expect, it} from 'vitest';
 import {lora, loraAdam, loraSgd, normal, projected} from '../../src/index.js';
 import {expectClose, values} from '../helpers.js';
-import {onEachBackend, OPTIMIZERS} from './backends.js';
+import {onEachBackend} from './backends.js';
+import {OPTIMIZERS} from './optimizers.js';
 import {data, kernel, losses, mlp, step, variable, weightsOf} from './models.js';
 
 /** Everything trains as it is: whatever the model does, the numbers must be those of the plain optimizer. */

@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import {expect, it} from 'vitest';
 import {every, full, lora, loraAdam, normal, projected, type ProjectedOptions} from '../../src/index.js';
 import {numTensors, tensorsLeftBy, values} from '../helpers.js';
-import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './backends.js';
+import {onEachBackend} from './backends.js';
+import {OPTIMIZER_NAMES, OPTIMIZERS} from './optimizers.js';
 import {data, losses, mlp, weightsOf} from './models.js';
 
 const weight = (name = 'w') => tf.variable(normal([6, 5], 1), true, name);

@@ -3,7 +3,8 @@ import {describe, expect, it} from 'vitest';
 import {full, lora, normal, projected, type LoraOptions} from '../../src/index.js';
 import {expectClose, fromTensor, relativeError, values} from '../helpers.js';
 import {rank} from '../../src/reference/index.js';
-import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './backends.js';
+import {onEachBackend} from './backends.js';
+import {OPTIMIZER_NAMES, OPTIMIZERS} from './optimizers.js';
 
 /** Mean squared error of tanh(x W1) W2 + bias: weights of every kind that matters, 16 rows. */
 function problem() {

@@ -13,7 +13,8 @@ import {
   symmetric,
 } from '../../src/index.js';
 import {expectClose, numTensors, values} from '../helpers.js';
-import {onEachBackend, OPTIMIZER_NAMES, OPTIMIZERS} from './backends.js';
+import {onEachBackend} from './backends.js';
+import {OPTIMIZER_NAMES, OPTIMIZERS} from './optimizers.js';
 import {kernel, losses, mlp, variable, weightsOf} from './models.js';
 
 /** Through the memory handler, as `model.save` and `tf.loadLayersModel` do it. */

@@ -21,6 +21,7 @@ import {
   symmetric,
 } from '../../src/index.js';
 import type {WeightsOf} from '../../src/adapter/paths.js';
+import {OPTIMIZERS} from '../host/optimizers.js';
 import {members} from '../parametrizations/members.js';
 
 /** A training whose every step is known by its number. */
@@ -107,17 +108,6 @@ function withStatistics(): Run {
     },
   };
 }
-
-const OPTIMIZERS: Record<string, () => tf.Optimizer> = {
-  sgd: () => tf.train.sgd(0.05),
-  momentum: () => tf.train.momentum(0.02, 0.9),
-  nesterov: () => tf.train.momentum(0.02, 0.9, true),
-  adam: () => tf.train.adam(0.01, 0.9, 0.999, 1e-7),
-  adamax: () => tf.train.adamax(0.01, 0.9, 0.999, 1e-7, 0.01),
-  rmsprop: () => tf.train.rmsprop(0.002, 0.9, 0.5, 1e-7),
-  adagrad: () => tf.train.adagrad(0.05),
-  adadelta: () => tf.train.adadelta(0.05, 0.95, 1e-7),
-};
 
 const perFactor = () =>
   projected(({factor}) => tf.train.adam(factor === 'b' ? 0.04 : 0.01, 0.9, 0.999, 1e-7), lora({rank: 2}), {

@@ -1,4 +1,5 @@
 import {type Json, parseStrictJson} from '../json.js';
+import {visible} from '../untrusted.js';
 import {byPattern, escaped, type Pattern, patternsFor, savedBy} from './patterns.js';
 import {Budget} from './regex.js';
 
@@ -200,6 +201,10 @@ const show = (value: Json | undefined): string =>
 
 class Refused extends Error {
   override readonly name = 'Error';
+
+  constructor(message: string) {
+    super(visible(message));
+  }
 }
 
 function fail(reason: string): never {

@@ -1,14 +1,17 @@
 import {expectOptions} from '../../options.js';
-import type {Adapter, AdapterWeight, HostTensor} from '../adapter.js';
-import {type HostArray, permuted} from '../host.js';
-import {kindOf, layerOf, type LayerKind, ownName} from '../layers.js';
-import {NoPlace} from '../no-place.js';
-import {namedWeights, type WeightsOf} from '../paths.js';
-import {type ExactProduct, exactProduct} from '../product.js';
+import type {Adapter, HostTensor} from '../adapter.js';
+import {expectAdapter, expectWeights} from '../expect.js';
+import type {HostArray} from '../host.js';
+import type {WeightsOf} from '../paths.js';
+import type {ExactProduct} from '../product.js';
 import {encodeSafetensors, type FloatDtype} from '../safetensors.js';
+import {errorOf} from '../untrusted.js';
 import {writePeftConfig} from './config.js';
-import {lastTwoFirst, moduleOf, type ModuleNames, partOf, PATHS, PREFIX} from './mapping.js';
-import {savedBy, UNLIMITED} from './patterns.js';
+import {gather} from './gather.js';
+import {factorsThere, wholeLayout} from './layouts.js';
+import {type ModuleNames, partOf, PREFIX} from './mapping.js';
+import {writeNotes} from './notes.js';
+import {isPair} from './places.js';
 import {inRangeOfHalf} from './range.js';
 
 /** What PEFT (Hugging Face) saves and loads as a folder. */
@@ -53,84 +56,13 @@ export interface ToPeftOptions {
 export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles {
   const known = ['names', 'model', 'dtype', 'skip', 'fanInFanOut', 'baseModel', 'taskType'];
   expectOptions('toPeft', options, known);
-  const {names = moduleOf, dtype = 'F32', skip = false, fanInFanOut = false} = options;
+  expectAdapter('toPeft', adapter);
+  if (options.model !== undefined) expectWeights('toPeft: model', options.model);
+  const {dtype = 'F32', fanInFanOut = false} = options;
   const isConv1D = typeof fanInFanOut === 'function' ? fanInFanOut : () => false;
-  const variables = options.model && namedWeights(options.model);
-  const paths = new Set([...adapter.weights.map(({path}) => path), ...(variables?.keys() ?? [])]);
-
-  const places = new Map<string, Place>();
-  const put = (place: Place) => {
-    const taken = places.get(place.parameter);
-    if (taken) {
-      throw new Error(
-        `toPeft: ${taken.weight.path} and ${place.weight.path} would both be ${place.parameter}; tell them apart by \`names\``,
-      );
-    }
-    places.set(place.parameter, place);
-  };
-  for (const weight of adapter.weights) {
-    const module = moduleFor(names, weight.path);
-    if (module === null) continue;
-    try {
-      if (!variables) expectNoStatistics(weight);
-      put(placeOf(weight, module, kindOf(weight.path, weight.shape, paths)));
-    } catch (error) {
-      if (!skip || !(error instanceof NoPlace)) throw error;
-    }
-  }
+  const {places, modules, saved, isSaved} = gather(adapter, options);
   const pairs = [...places.values()].filter(isPair);
-  if (pairs.length === 0) {
-    throw new Error(
-      'toPeft: no weight has learned through factors, and PEFT has no adapter without; save the model itself',
-    );
-  }
-  const isDora = pairs.some(({pair}) => pair.magnitude);
-  const plain = pairs.find(({pair}) => !pair.magnitude);
-  if (isDora && plain) {
-    throw new Error(
-      `toPeft: ${plain.weight.path} is LoRA and others are DoRA, and PEFT has one use_dora for all; write two adapters, ` +
-        'with `names` that return null for the weights of the other',
-    );
-  }
   const adapted = new Set(pairs.map(({module}) => module));
-  const saved = new Set(
-    [...places.values()].flatMap(({pair, module, weight}) =>
-      pair === null && partOf(weight.path) !== 'bias' ? [module] : [],
-    ),
-  );
-  const frozen = [...(variables ?? [])].flatMap(([path, {shape}]) => {
-    const module = moduleFor(names, path);
-    return module === null ? [] : [{path, module, parameter: `${module}.${partOf(path)}`, shape}];
-  });
-  const isSaved = savedBy([...saved], UNLIMITED);
-  for (const {module, weight} of places.values()) {
-    if (adapted.has(module) && isSaved(module)) throw taken(weight.path, module, saved);
-  }
-  if (isSaved(PREFIX.slice(0, -1))) throw taken('the whole model', PREFIX.slice(0, -1), saved);
-  // What PEFT copies with the modules trained whole, and reads from the file.
-  for (const {path, module, parameter, shape} of frozen) {
-    if (places.has(parameter) || !isSaved(module)) continue;
-    const kind = kindOf(path, shape, paths);
-    if (kind === 'recurrent') throw taken(path, module, saved);
-    const values = variables!.get(path)!.dataSync().slice() as Float32Array;
-    const weight = {
-      path,
-      shape,
-      parametrization: null,
-      factors: {weight: {shape, values}},
-      frozen: {},
-      base: null,
-    };
-    put({weight, module, parameter, kind, pair: null});
-  }
-  for (const {module, parameter, weight} of places.values()) {
-    if (isSaved(module) && !saved.has(module) && !places.has(`${module}.weight`)) {
-      throw new Error(
-        `toPeft: ${weight.path} is ${parameter}, and PEFT would look for ${module}.weight too, because ${module} ends as ` +
-          `a module trained whole does, ${endOf(module, saved)}; give \`model\`, or tell them apart by \`names\``,
-      );
-    }
-  }
 
   // Of rank-stabilised factors as they are; what was made of others has its scale in alpha.
   const rankStabilised = pairs.every(({pair}) => pair.scaling?.rankStabilised);
@@ -138,26 +70,31 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
   const write = (path: string, name: string, {shape, values}: HostArray) => {
     const narrow = values instanceof Float64Array ? Float32Array.from(values) : values;
     const bad = narrow.find(value => !Number.isFinite(value));
-    if (bad !== undefined) throw new Error(`toPeft: ${path} has ${bad} in ${name}; it must be finite`);
+    if (bad !== undefined) throw errorOf(`toPeft: ${path} has ${bad} in ${name}; it must be finite`);
     tensors.set(PREFIX + name, {shape, values: narrow});
   };
   const settings = pairs.map(({module, kind, weight, pair: exact}) => {
     const {pair, alpha} = dtype === 'F16' ? inRangeOfHalf(exact) : {pair: exact, alpha: 1};
-    for (const [name, tensor] of Object.entries(pairTensors(kind, weight.shape, pair))) {
+    const {left: a, right: b, magnitude} = pair;
+    const [ins, outs] = [weight.shape.at(-2)!, weight.shape.at(-1)!];
+    const sizes = {window: weight.shape.slice(0, -2), ins, outs, rank: b.shape[0]!};
+    for (const [name, tensor] of Object.entries(
+      factorsThere(kind === 'embedding', sizes, {a, b, magnitude}),
+    )) {
       write(weight.path, `${module}.${name}`, tensor);
     }
     return {module, rank: pair.left.shape[1]!, alpha: alpha * alphaOf(pair, rankStabilised)};
   });
   const bad = settings.find(({alpha}) => !Number.isFinite(alpha) || alpha === 0);
-  if (bad) throw new Error(`toPeft: ${bad.module} would have the lora_alpha ${bad.alpha}`);
+  if (bad) throw errorOf(`toPeft: ${bad.module} would have the lora_alpha ${bad.alpha}`);
   const whole = [...places.values()].filter(place => !isPair(place));
   for (const {module, kind, weight, parameter} of whole) {
     const tensor = weight.factors['weight'];
     if (!tensor)
-      throw new Error(`toPeft: ${weight.path} was trained whole, and the adapter has no 'weight' for it`);
+      throw errorOf(`toPeft: ${weight.path} was trained whole, and the adapter has no 'weight' for it`);
     const isInside = parameter === `${module}.bias` && adapted.has(module);
     const name = isInside ? `${module}.base_layer.bias` : parameter;
-    write(weight.path, name, wholeTensor(kind, tensor, isConv1D(module)));
+    write(weight.path, name, wholeLayout(kind, isConv1D(module)).there(tensor));
     if (partOf(weight.path) !== 'running_mean') continue;
     write(weight.path, `${module}.num_batches_tracked`, {shape: [], values: new Int32Array(1)});
     // PyTorch's has both or neither.
@@ -170,14 +107,10 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
       write(weight.path, `${module}.${name}`, {shape: tensor.shape, values});
     }
   }
-  const inverse = Object.fromEntries(
-    [...places.values()].map(({parameter, weight}) => [parameter, weight.path]),
-  );
-  const modules = new Set([...places.values(), ...frozen].map(({module}) => module));
   return {
     'adapter_config.json': writePeftConfig(settings, {
       rankStabilised,
-      dora: isDora,
+      dora: pairs.some(({pair}) => pair.magnitude),
       fanInFanOut: fanInFanOut === true || pairs.some(({module}) => isConv1D(module)),
       bias: whole.some(({parameter, module}) => parameter === `${module}.bias` && !isSaved(module))
         ? 'all'
@@ -188,64 +121,12 @@ export function toPeft(adapter: Adapter, options: ToPeftOptions = {}): PeftFiles
       taskType: options.taskType,
     }),
     'adapter_model.safetensors': encodeSafetensors(
-      {tensors, metadata: {format: 'pt', [PATHS]: JSON.stringify(inverse)}},
+      {tensors, metadata: {format: 'pt', ...writeNotes(adapter, [...places.values()])}},
       dtype,
     ),
     'README.md': readme(options.baseModel, adapter.generatedBy),
   };
 }
-
-/** Where a weight goes. */
-interface Place {
-  readonly weight: AdapterWeight;
-  readonly module: string;
-  /** PyTorch's name of the weight: `fc1.weight`. */
-  readonly parameter: string;
-  readonly kind: LayerKind;
-  /** Null: trained whole. */
-  readonly pair: ExactProduct | null;
-}
-const isPair = (place: Place): place is Place & {pair: ExactProduct} => place.pair !== null;
-
-function moduleFor(names: ModuleNames, path: string): string | null {
-  const module = names(path);
-  if (module === null || (typeof module === 'string' && module !== '')) return module;
-  throw new Error(`toPeft: \`names\` must give a name or null for ${path}, and gave '${String(module)}'`);
-}
-
-function placeOf(weight: AdapterWeight, module: string, kind: LayerKind): Place {
-  const {path, shape, parametrization} = weight;
-  const none = (what: string) =>
-    new NoPlace(`toPeft: ${path} [${shape}] is ${what}; leave it out by \`names\` or by skip: true`);
-  if (kind === 'recurrent') throw none("a recurrent layer's, and PEFT adapts none of these");
-  const parameter = `${module}.${partOf(path)}`;
-  if (parametrization === null) return {weight, module, parameter, kind, pair: null};
-  if (kind === 'vector') throw none('a vector, and PEFT has no factors for these');
-  if (kind === 'depthwise') throw none("a depthwise kernel, whose groups PEFT's factors do not follow");
-  if (kind === 'transposed convolution')
-    throw none("a transposed convolution's, and PEFT adapts none of these");
-  return {weight, module, parameter, kind, pair: exactProduct(weight)};
-}
-
-/** Batch normalisation has its statistics in the file too, and an adapter has none of them. */
-function expectNoStatistics({path, shape, parametrization}: AdapterWeight): void {
-  const isNormalisation = /batch_?norm|(^|[/_])bn_?\d*$/i.test(layerOf(path));
-  if (parametrization !== null || ownName(path) !== 'gamma' || !isNormalisation) return;
-  throw new NoPlace(
-    `toPeft: ${path} [${shape}] is of batch normalisation, and PEFT would look for running_mean and running_var too; ` +
-      'give `model`, which has them, or leave it out by `names` or by skip: true',
-  );
-}
-
-/** PEFT would copy a module because its name, or that of what it is in, ends as that of one trained whole. */
-function taken(path: string, module: string, saved: ReadonlySet<string>): Error {
-  return new Error(
-    `toPeft: ${path} is of ${module}, and ${endOf(module, saved)} was trained whole: PEFT's modules_to_save means every ` +
-      'module whose name ends so, and could not load this one. Leave one of both out, or name it otherwise, by `names`',
-  );
-}
-const endOf = (module: string, saved: ReadonlySet<string>): string =>
-  [...saved].find(name => savedBy([name], UNLIMITED)(module))!;
 
 /** `a.b.c` with `a` and `a.b`, which hold it. */
 function withAncestors(module: string): string[] {
@@ -256,34 +137,6 @@ function withAncestors(module: string): string[] {
 /** lora_alpha: the method's own where it can stay, else so that alpha/k is the scale. */
 function alphaOf({scale, scaling, right}: ExactProduct, rankStabilised: boolean): number {
   return scaling?.rankStabilised === rankStabilised ? scaling.alpha : scale * right.shape[0]!;
-}
-
-function pairTensors(
-  kind: LayerKind,
-  shape: readonly number[],
-  {left, right, magnitude}: ExactProduct,
-): Record<string, HostArray> {
-  const [k, n] = right.shape as [number, number];
-  const isEmbedding = kind === 'embedding';
-  const window = shape.slice(0, -2).map(() => 1);
-  const down = permuted({shape: [...shape.slice(0, -1), k], values: left.values}, lastTwoFirst(shape.length));
-  const up = {shape: [n, k, ...window], values: permuted(right, [1, 0]).values};
-  return {
-    [isEmbedding ? 'lora_embedding_A' : 'lora_A.weight']: down,
-    [isEmbedding ? 'lora_embedding_B' : 'lora_B.weight']: up,
-    ...(magnitude && {
-      lora_magnitude_vector: {shape: window.length > 0 ? [1, n, ...window] : [n], values: magnitude.values},
-    }),
-  };
-}
-
-function wholeTensor(kind: LayerKind, tensor: HostTensor, isConv1D: boolean): HostArray {
-  const {shape, values} = tensor;
-  if (kind === 'vector' || kind === 'embedding' || (kind === 'dense' && isConv1D)) return tensor;
-  if (kind !== 'depthwise') return permuted(tensor, lastTwoFirst(shape.length));
-  // [kh, kw, in, times] is [in times, 1, kh, kw] there.
-  const [kh, kw, channels, multiplier] = shape as [number, number, number, number];
-  return {shape: [channels * multiplier, 1, kh, kw], values: permuted({shape, values}, [2, 3, 0, 1]).values};
 }
 
 function readme(baseModel: string | undefined, generatedBy: string): string {

@@ -1,0 +1,55 @@
+import {
+  additive,
+  dora,
+  galore,
+  hadamard,
+  kronecker,
+  lora,
+  loraFA,
+  loraGA,
+  loraSB,
+  loraXS,
+  mica,
+  olora,
+  osf,
+  type Parametrization,
+  pissa,
+  symmetric,
+  vera,
+} from '../../src/index.js';
+
+/** Weights of every kind that PEFT has factors for. */
+export const shapes = {
+  'block0/query/kernel': [12, 10],
+  'image/kernel': [3, 2, 4, 8],
+  'sound/kernel': [3, 4, 6],
+  'volume/kernel': [2, 2, 2, 3, 4],
+  'tokens/embeddings': [20, 6],
+};
+
+/** What PEFT's files can hold. */
+export const forms: [string, Parametrization][] = [
+  ['lora', lora({rank: 2, alpha: 5})],
+  ['lora, rank-stabilised', lora({rank: 3, alpha: 4, rankStabilised: true})],
+  ['lora from pissa', lora({rank: 2, alpha: 3, init: pissa()})],
+  ['lora from olora, rank-stabilised', lora({rank: 2, alpha: 3, rankStabilised: true, init: olora()})],
+  ['lora from symmetric', lora({rank: 2, init: symmetric()})],
+  ['lora from loraGA', lora({rank: 2, alpha: 2, init: loraGA()})],
+  ['loraFA', loraFA({rank: 2, alpha: 3})],
+  ['dora', dora({rank: 2, alpha: 3})],
+  ['dora, rank-stabilised', dora({rank: 2, alpha: 3, rankStabilised: true})],
+  ['dora from symmetric', dora({rank: 2, init: symmetric()})],
+  ['mica', mica({rank: 2, alpha: 3})],
+  ['osf', osf({rank: 2, alpha: 3, protect: 2})],
+  ['osf from symmetric', osf({rank: 2, protect: 2, init: symmetric()})],
+  ['vera', vera({rank: 5})],
+  ['loraXS', loraXS({rank: 3, alpha: 2})],
+  ['loraXS away from zero', loraXS({rank: 3, std: 0.1})],
+  ['loraSB', loraSB({rank: 3})],
+  ['galore, left', galore({rank: 2, side: 'left', scale: 0.5})],
+  ['galore, right', galore({rank: 2, side: 'right'})],
+  ['galore, both', galore({rank: 2, side: 'both'})],
+  ['additive', additive({rank: 1, scale: 2})],
+  ['hadamard', hadamard({rank: 2, alpha: 3})],
+  ['kronecker', kronecker({rank: 1, alpha: 3, factor: 2})],
+];
