@@ -14,7 +14,7 @@ import {
   type ProjectedOptions,
 } from '../src/index.js';
 import type {HostGradients} from '../src/capture/dense.js';
-import {OPTIMIZERS, type OptimizerName} from './host/backends.js';
+import {OPTIMIZERS, type OptimizerName} from './host/optimizers.js';
 
 // A backend that says it is webgpu; test/places runs the real one.
 tf.copyRegisteredKernels('cpu', 'webgpu');
