@@ -1,11 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
-import {expect, test} from 'vitest';
+import {afterEach, expect, test, vi} from 'vitest';
 import {namedWeights} from '../../src/adapter/paths.js';
 import {loraAdam, loraSgd, normal} from '../../src/index.js';
 import {trainableGraphModel, type TrainableGraphModel} from '../../src/models/trainable-graph-model.js';
 import {expectClose, numTensors, values} from '../helpers.js';
 import {onEachBackend} from '../host/backends.js';
 import {attention, convnet, Graph, loop, mlp} from './graph.js';
+
+afterEach(() => vi.restoreAllMocks());
 
 type Weights = Readonly<Record<string, tf.Variable>>;
 
@@ -286,6 +288,7 @@ onEachBackend('a trainable GraphModel', backend => {
   });
 
   test('a dilated convolution has a gradient for its own filter, and blocks those before it', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => {});
     const trainable = trainableGraphModel(await convnet({dilation: 2}).load());
     expect(Object.keys(trainable.variables)).toEqual(CASES['convnet']!.paths.slice(4));
     const before = values(trainable.variables['conv3/kernel']!);
@@ -302,6 +305,7 @@ onEachBackend('a trainable GraphModel', backend => {
         op: 'Conv2D',
         why: 'tfjs has no gradient for the input of a convolution with dilation',
         weights: CASES['convnet']!.paths.slice(0, 4),
+        before: ['conv2/BiasAdd'],
       },
     ]);
     optimizer.dispose();
@@ -328,6 +332,8 @@ onEachBackend('which weights of a GraphModel', backend => {
       /targets: "bn\/mean" matches no weight\. The weights seen: conv1\/Conv2D_weights \[3,3,2,4\]/,
     );
     expect(() => paths({targets: ['head', 'hand']})).toThrow('targets: "hand" matches no weight');
+    expect(() => paths({targets: []})).toThrow('targets: an empty list names no weight');
+    expect(() => paths({targets: 'head', include: []})).toThrow('include: an empty list names no weight');
     // A refusal leaves the model free.
     expect(paths({targets: 'head'})).toEqual(['head/kernel']);
   });
@@ -423,9 +429,11 @@ onEachBackend('what stands in the way of gradients', () => {
     op: 'Einsum',
     why: 'tfjs has no gradient for Einsum',
     weights: ['embed/table', 'positions', 'attention/query/kernel', 'attention/key/kernel'],
+    before: ['attention/query', 'attention/key'],
   };
 
   test('an op without gradient is named with the weights that it blocks', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => {});
     const model = await attention('Einsum').load();
     const trainable = trainableGraphModel(model);
     expect(Object.keys(trainable.variables)).toEqual(['attention/value/kernel', 'head/kernel']);
