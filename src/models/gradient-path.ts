@@ -105,6 +105,12 @@ export function linksOf(node: GraphNode): Link[] {
 const activationOf = (node: GraphNode) =>
   (node.attrParams['fusedOps']?.value as readonly string[] | undefined)?.[1] ?? 'linear';
 
+/** Into how many parts a node takes its input, as far as that is in the graph. */
+function partsOf({op, attrParams}: GraphNode): number | undefined {
+  const [key] = op === 'Unpack' ? ['num'] : op === 'Split' ? ['numOrSizeSplits'] : [];
+  return key === undefined ? undefined : (attrParams[key]?.value as number | undefined);
+}
+
 /** Why no gradient goes from a node's output to one of its inputs; null where it does. */
 export function obstacle(node: GraphNode, param: string): string | null {
   const {op, category} = node;
@@ -119,6 +125,7 @@ export function obstacle(node: GraphNode, param: string): string | null {
       return 'tfjs has no gradient for a fused convolution in NCHW';
     }
   }
+  if (partsOf(node) === 1) return `tfjs's gradient of ${op} fails where it gives one part`;
   const missing = kernels.find(kernel => !getGradient(kernel));
   if (missing) return `tfjs has no gradient for ${missing === op ? op : `${missing}, which ${op} runs`}`;
   const dilations = node.attrParams['dilations']?.value ?? node.attrParams['dilation']?.value;

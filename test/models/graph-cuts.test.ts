@@ -166,7 +166,8 @@ describe('advice where an op has to wait', () => {
     expect(values(outputs[at]!)).toEqual(values(before));
     const optimizer = loraSgd(0.1, {rank: 1});
     const variables = Object.values(trainable.variables);
-    optimizer.minimize(() => tf.addN(trainable.applyAll(x).map(y => tf.sum(tf.square(y)))), false, variables);
+    const loss = () => tf.addN(trainable.applyAll(x).map(y => tf.sum(tf.square(y)))) as tf.Scalar;
+    optimizer.minimize(loss, false, variables);
     const after = (await model.executeAsync(x, 'boxes')) as tf.Tensor;
     expect(values(after)).not.toEqual(values(before));
     optimizer.dispose();
