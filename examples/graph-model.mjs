@@ -36,7 +36,7 @@ await run('graph-model', async () => {
   const folder = given['self-made'] ? undefined : findData(given.data, ['fashion-mnist']);
   const real = folder !== undefined && hasModel(given.model);
   const out = runFolder(given.out, real ? 'graph-model' : 'graph-model-shapes');
-  const steps = given.steps ?? 120;
+  const steps = given.steps ?? (real ? 300 : 120);
   await chooseBackend(given.backend);
   if (given.backend === 'wasm') await import('tfjs-lora/wasm');
 

@@ -80,6 +80,7 @@ export function findModels() {
       cwd: temporary,
       encoding: 'utf8',
       timeout: 60_000,
+      env: {...process.env, npm_config_fetch_retries: '0'},
       stdio: 'pipe',
     });
     const file = join(temporary, packed.trim().split('\n').at(-1));
@@ -90,13 +91,10 @@ export function findModels() {
   } catch (error) {
     remove();
     if (/is not what it was/.test(error.message)) throw error;
-    return {
-      reason: `${source} cannot be had: ${
-        String(error.stderr ?? error.message)
-          .trim()
-          .split('\n')[0]
-      }`,
-    };
+    const lines = `${error.stderr ?? ''}\n${error.code ?? ''} ${error.message}`.split('\n');
+    const why =
+      lines.find(line => /^npm (error|ERR)/.test(line)) ?? `npm pack: ${error.code ?? error.message}`;
+    return {reason: `${source} cannot be had: ${why.trim()}`};
   }
 }
 
