@@ -27,7 +27,7 @@ const readExample = (file: string) => readFileSync(`${folder}/${file}`, 'utf8');
 const sources = readdirSync(folder, {recursive: true, encoding: 'utf8'}).filter(file =>
   file.endsWith('.mjs'),
 );
-const programs = ['char-rnn', 'doodlenet', 'mnist-mlp', 'text-classifier'];
+const programs = ['char-rnn', 'doodlenet', 'graph-model', 'mnist-mlp', 'text-classifier'];
 
 test('every example is tested', () => {
   const files = sources.filter(file => !file.includes('/'));
@@ -102,6 +102,14 @@ describe.each(programs)('%s', name => {
     for (const path of adapters)
       expect(decodeSafetensors(readFileSync(join(out, path))).tensors.size).toBeGreaterThan(4);
     for (const path of models) {
+      const {format} = JSON.parse(readFileSync(join(out, path), 'utf8')) as {format: string};
+      if (format === 'graph-model') {
+        const model = await tf.loadGraphModel(nodeFiles(join(out, path)));
+        const weights = Object.values(model.weights).flat();
+        expect(weights.reduce((sum, {size}) => sum + size, 0)).toBeGreaterThan(1000);
+        model.dispose();
+        continue;
+      }
       const model = await tf.loadLayersModel(nodeFiles(join(out, path)));
       expect(model.countParams()).toBeGreaterThan(1000);
       model.dispose();

@@ -1,11 +1,14 @@
+import type {Tensor} from '@tensorflow/tfjs-core';
 import {getGradient} from '@tensorflow/tfjs-core';
+import {matrixShape} from '../targets.js';
 import {conv2dConsumer} from './conv2d.js';
 import {depthwiseGradients, SMALL} from './depthwise.js';
-import type {InputGradients} from './engine.js';
+import type {InputGradients, TapeNode} from './engine.js';
 import {gatherConsumer} from './gather.js';
 import {matMulConsumer} from './matmul.js';
 import type {Attributes, Consumer, ConsumingNode, Inputs} from './node.js';
-import type {Tensor} from '@tensorflow/tfjs-core';
+
+type Gradients = NonNullable<TapeNode['gradient']>;
 
 /** A fused kernel that ran. */
 export interface Fused {
@@ -63,6 +66,33 @@ export function missingGradients(
     return depthwiseGradients(inputs, saved, attrs, {x: 'x', filter: 'filter'});
   if (fused?.name !== 'FusedDepthwiseConv2D') return null;
   return depthwiseGradients(inputs, saved, fused.attrs, {x: '0', filter: '1', bias: '2'});
+}
+
+/**
+ * The gradients of a fused op whose matrix or filter is not trained. tfjs forms that gradient too, whether it is asked for
+ * or not; here each is formed when it is asked for, and a frozen layer costs no more than its way back.
+ *
+ * @param own tfjs's gradient function, which stays where the op is used in a way that has no factored form
+ */
+export function askedGradients(
+  name: string,
+  inputs: Inputs,
+  saved: readonly Tensor[],
+  fused: Fused,
+  own: Gradients,
+): Gradients {
+  const matrix = inputs['1']!;
+  const node = {
+    key: '1',
+    inputs,
+    saved,
+    attrs: {},
+    transposed: false,
+    shape: matrixShape(matrix.shape),
+  };
+  const consumer = consumerOf(name, node, fused);
+  if (typeof consumer === 'string') return own;
+  return deltas => ({...consumer.others(deltas[0]!), 1: () => own(deltas)['1']!()});
 }
 
 /** What people call a kernel, or the op around a fused one. */

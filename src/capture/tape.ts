@@ -2,7 +2,15 @@ import type {Scalar, TensorContainer, Variable} from '@tensorflow/tfjs-core';
 import {dispose, keep, reshape, scalar, Tensor, tidy, variableGrads} from '@tensorflow/tfjs-core';
 import {matrixShape} from '../targets.js';
 import {isWhole, wholeBlock} from './block.js';
-import {consumerOf, FUSED, type Fused, fusedBehind, missingGradients, opName} from './consumers.js';
+import {
+  askedGradients,
+  consumerOf,
+  FUSED,
+  type Fused,
+  fusedBehind,
+  missingGradients,
+  opName,
+} from './consumers.js';
 import {canTap, type TapeNode, tapeEngine, withMethods} from './engine.js';
 import {denseGradient} from './gradient.js';
 import type {Attributes, Consumer, Inputs} from './node.js';
@@ -196,6 +204,9 @@ class Tape {
     this.share(node, saved);
     const missing = this.factors ? missingGradients(name, inputs, saved, attrs, fused) : null;
     if (missing) node.gradient = ([dy]) => missing(dy!);
+    else if (this.factors && fused && node.gradient && !this.viewOf(inputs['1']!)) {
+      node.gradient = askedGradients(name, inputs, saved, fused, node.gradient);
+    }
     const taps: Tap[] = [];
     let consumer: Tapped['consumer'] = null as Tapped['consumer'];
     for (const [key, input] of Object.entries(inputs)) {

@@ -1,25 +1,14 @@
 import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
-import {
-  addN,
-  dispose,
-  engine,
-  getBackend,
-  getKernel,
-  keep,
-  ones,
-  profile,
-  setBackend,
-  square,
-  sum,
-  tidy,
-  zeros,
-} from '@tensorflow/tfjs-core';
-import {canTap, denseGradients, tapGradients} from '../capture/tape.js';
-import type {Gradient} from '../capture/gradient.js';
+import {addN, engine, getBackend, getKernel, setBackend, square, sum, zeros} from '@tensorflow/tfjs-core';
 import type {Explained, Printer} from '../explain.js';
 import {expectNumber, expectOptions} from '../options.js';
 import type {ProjectedOptimizer} from '../optimizer.js';
 import {loraAdam} from '../sugar.js';
+import {type Audit, type AuditedWeight, linesOf, megabytes} from './audit-lines.js';
+import {forwards, peakOf, probe, reason, trial, UNUSED} from './audit-pass.js';
+import {holdStates, holdStill} from './audit-states.js';
+
+export type {Audit, AuditedWeight};
 
 /** A model of tfjs-layers, as far as the audit needs it. */
 export interface AuditedModel {
@@ -47,41 +36,6 @@ export interface AuditOptions {
   /** Where lines go; null prints nothing. Default `console.log`. */
   readonly print?: Printer | null;
 }
-
-/** One weight: what would happen to it, and whether it can happen here. */
-export interface AuditedWeight extends Explained {
-  /** Whether it will be trained here; false also where it is frozen. */
-  readonly trains: boolean;
-  /** Why it is to be trained and cannot be here, and what helps; null otherwise. */
-  readonly problem: string | null;
-}
-
-export interface Audit {
-  readonly backend: string;
-  readonly weights: readonly AuditedWeight[];
-  /** Whether everything that is to be trained can be. */
-  readonly trains: boolean;
-  readonly bytes: {
-    /** All weights of the model. */
-    readonly model: number;
-    /** What the optimizer keeps between steps. */
-    readonly state: number;
-    /** The factors alone: what an adapter file holds, with a few hundred bytes for each weight. */
-    readonly factors: number;
-    /** What one pass takes at its peak besides all that, for the batch size asked: measured with 1 and 2 examples. */
-    readonly pass: number;
-    /** What the optimizer's step after it takes at its peak besides: 25 times the factors, see docs/audit.md. */
-    readonly step: number;
-  };
-  /** What is worth knowing before a long run starts. */
-  readonly warnings: readonly string[];
-}
-
-/** What `tfjs-lora/wasm` brings. */
-const WASM_KERNELS =
-  /UnsortedSegmentSum|Conv2DBackpropFilter|DepthwiseConv2dNativeBackprop|Einsum|MaxPoolGrad|Conv2DBackpropInput/;
-
-const UNUSED = 'the loss does not depend on it, so it gets no gradient';
 
 /** Temporaries of a step of Adam, in factors: 16 to 25 measured, up to 30 with clipNorm and accumulate. */
 const STEP = 25;
@@ -117,7 +71,11 @@ export async function audit(
   const before = getBackend();
   const own = options.optimizer ? null : loraAdam(1e-3, {rank: 8});
   try {
-    if (options.backend !== undefined) await take(options.backend);
+    if (options.backend !== undefined && options.backend !== before) {
+      // The next backend fetches them at once, which webgpu can do only for what it has been asked for before.
+      await Promise.all(weightsOf(model).map(weight => weight.data()));
+      await take(options.backend);
+    }
     return await auditHere(model, options, options.optimizer ?? own!);
   } finally {
     own?.dispose();
@@ -142,6 +100,9 @@ function expectAuditable(model: unknown): void {
   );
 }
 
+const weightsOf = (model: AuditedModel | AuditedLoss): Variable[] =>
+  'loss' in model ? [...model.variables] : model.weights.map(weight => weight.read() as Variable);
+
 async function auditHere(
   model: AuditedModel | AuditedLoss,
   options: AuditOptions,
@@ -149,7 +110,7 @@ async function auditHere(
 ): Promise<Audit> {
   const {batchSize = 32, openAxis = 16, print = console.log} = options;
   const isLoss = 'loss' in model;
-  const weights = isLoss ? [...model.variables] : model.weights.map(weight => weight.read() as Variable);
+  const weights = weightsOf(model);
   const rows = optimizer.explain(weights, null);
   const trained = weights.filter((_, i) => rows[i]!.treatment !== 'freeze');
   const loss = (count: number) => (isLoss ? model.loss : lossOf(model, count, openAxis));
@@ -233,131 +194,6 @@ function lossOf(model: AuditedModel, batch: number, openAxis: number): () => Sca
   };
 }
 
-/** Statistics move in a pass that trains; this puts them back. */
-function holdStill(variables: readonly Variable[]): () => void {
-  const kept = variables.map(variable => tidy(() => variable.clone()));
-  return () => {
-    variables.forEach((variable, i) => variable.assign(kept[i]!));
-    dispose(kept);
-  };
-}
-
-/** A layer as far as its states go: those of a stateful RNN move with every pass. */
-interface Stateful {
-  states_?: (Tensor | null)[] | null;
-  keptStates?: Tensor[][];
-  readonly layers?: readonly Stateful[];
-  readonly layer?: Stateful;
-  readonly forwardLayer?: Stateful;
-  readonly backwardLayer?: Stateful;
-}
-
-/** Keeps the states of recurrent layers, and gives back what puts them in place and disposes those that came since. */
-function holdStates(model: unknown): () => void {
-  const found: Stateful[] = [];
-  const walk = (layer: Stateful) => {
-    if (layer.states_ !== undefined) found.push(layer);
-    const {layers = [], layer: inner, forwardLayer, backwardLayer} = layer;
-    for (const each of [...layers, inner, forwardLayer, backwardLayer]) if (each) walk(each);
-  };
-  walk(model as Stateful);
-  const undos = found.map(layer => {
-    // tfjs writes into the list it has.
-    const states = layer.states_?.slice();
-    const before = new Set<unknown>([...(states ?? []), ...(layer.keptStates ?? []).flat()]);
-    const kept = states?.map(state => state && keep(state.clone()));
-    const count = layer.keptStates?.length ?? 0;
-    return () => {
-      const since = [...(layer.states_ ?? []), ...(layer.keptStates ?? []).flat()].filter(
-        state => state && !before.has(state) && !state.isDisposed,
-      ) as Tensor[];
-      dispose(since);
-      layer.keptStates?.splice(count);
-      if (!states) {
-        layer.states_ = null;
-        return;
-      }
-      layer.states_ = states.map((state, i) => {
-        if (state?.isDisposed) return kept![i]!;
-        kept![i]?.dispose();
-        return state;
-      });
-    };
-  });
-  return () => undos.forEach(undo => undo());
-}
-
-function forwards(loss: () => Scalar): void {
-  try {
-    dispose(tidy(loss));
-  } catch (error) {
-    throw new Error(`audit: the model fails already forwards: ${reason(error as Error)}`);
-  }
-}
-
-/** One pass backwards, each gradient used as a step would use it. How each came, by weight. */
-function probe(
-  loss: () => Scalar,
-  weights: readonly Variable[],
-  rankOf: (weight: Variable) => number | null,
-): Map<Variable, string> {
-  const seen = new Map<Variable, string>();
-  if (weights.length === 0) return seen;
-  const listen = canTap() ? tapGradients : denseGradients;
-  const value = listen(loss, weights, (weight, gradient, how) => {
-    tidy(() => use(gradient, rankOf(weight)));
-    seen.set(weight, rankOf(weight) === null ? `${how.path}: trained as it is` : `${how.path}: ${how.why}`);
-  });
-  value.dispose();
-  return seen;
-}
-
-function use(gradient: Gradient, rank: number | null): void {
-  const [m, n] = gradient.shape;
-  if (rank === null) {
-    gradient.dense();
-    return;
-  }
-  gradient.leftMul(ones([m, rank]));
-  gradient.rightMul(ones([n, rank]));
-}
-
-async function peakOf(
-  loss: () => Scalar,
-  weights: readonly Variable[],
-  rankOf: (weight: Variable) => number | null,
-): Promise<{peak: number; kernels: readonly string[]}> {
-  const {numBytes} = engine().memory();
-  const {peakBytes, kernelNames} = await profile(() => {
-    probe(loss, weights, rankOf);
-    return [];
-  });
-  return {peak: Math.max(0, peakBytes - numBytes), kernels: kernelNames};
-}
-
-function trial<T>(f: () => T): T | Error {
-  engine().startScope();
-  try {
-    return f();
-  } catch (error) {
-    return error as Error;
-  } finally {
-    engine().endScope();
-  }
-}
-
-function reason({message}: Error): string {
-  const kernel = /Kernel '(\w+)' not registered/.exec(message)?.[1];
-  if (kernel !== undefined) {
-    const isOurs = getBackend() === 'wasm' && WASM_KERNELS.test(kernel);
-    const help = isOurs ? 'import "tfjs-lora/wasm", which brings it' : 'take another backend';
-    return `the ${getBackend()} backend has no ${kernel}: ${help}`;
-  }
-  const op = /gradient function not found for (\w+)/.exec(message)?.[1];
-  if (op !== undefined) return `tfjs has no gradient for ${op}: freeze the weights before it`;
-  return /connected to the loss/.test(message) ? UNUSED : message.split('\n')[0]!;
-}
-
 /** Why nothing would be trained. */
 const nothing = (rows: readonly Explained[]): string => {
   const [row] = rows;
@@ -388,26 +224,3 @@ function warningsOf(
   }
   return warnings;
 }
-
-function* linesOf({backend, weights, bytes, warnings}: Audit, batchSize: number | null): Iterable<string> {
-  const width = Math.max(...weights.map(({name}) => name.length), 6);
-  for (const {name, shape, treatment, rank, problem, trains, capture} of weights) {
-    const what = rank === null ? treatment : `${treatment} r=${rank}`;
-    const verdict = problem !== null ? `CANNOT: ${problem}` : trains ? capture : 'frozen';
-    yield `${name.padEnd(width)}  [${shape}]  ${what}  ${verdict}`;
-  }
-  const batch = batchSize === null ? 'the batch given' : `a batch of ${batchSize}`;
-  const failing = weights.filter(({problem}) => problem !== null).length;
-  yield '';
-  if (weights.every(({treatment}) => treatment === 'freeze')) yield `on ${backend}: nothing is to be trained`;
-  else
-    yield `on ${backend}: ${failing === 0 ? 'everything that is to be trained can be' : `${failing === 1 ? 'one weight' : `${failing} weights`} cannot be trained`}`;
-  yield (
-    `weights ${megabytes(bytes.model)}, optimizer ${megabytes(bytes.state)}, factors ${megabytes(bytes.factors)}, ` +
-    `a pass about ${megabytes(bytes.pass)} more for ${batch}, a step up to ${megabytes(bytes.step)}`
-  );
-  for (const warning of warnings) yield `warning: ${warning}`;
-}
-
-const megabytes = (bytes: number): string =>
-  bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;

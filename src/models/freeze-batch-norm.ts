@@ -4,7 +4,6 @@ type CallOptions = Readonly<Record<string, unknown>>;
 /** A layer of tfjs-layers, as far as freezing needs it. */
 interface FreezableLayer {
   readonly name: string;
-  getClassName(): string;
   call(inputs: unknown, kwargs: CallOptions): unknown;
   /** Those of a model. */
   readonly layers?: readonly FreezableLayer[];
@@ -79,7 +78,16 @@ function thaw(layer: FreezableLayer): void {
 }
 
 function batchNormsIn(layer: FreezableLayer, found = new Set<FreezableLayer>()): Set<FreezableLayer> {
-  if (layer?.getClassName?.() === 'BatchNormalization') found.add(layer);
+  if (layer && isBatchNorm(layer)) found.add(layer);
   for (const inner of [...(layer?.layers ?? []), layer?.layer]) if (inner) batchNormsIn(inner, found);
   return found;
+}
+
+/** Whether a layer's class is BatchNormalization or made from it, under whatever name it is registered. */
+function isBatchNorm(layer: object): boolean {
+  for (let at = Object.getPrototypeOf(layer); at; at = Object.getPrototypeOf(at)) {
+    if ((at.constructor as {className?: unknown} | undefined)?.className === 'BatchNormalization')
+      return true;
+  }
+  return false;
 }

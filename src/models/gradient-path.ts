@@ -11,6 +11,8 @@ export interface Blocked {
   readonly why: string;
   /** The paths of the weights that have no gradient because of it. */
   readonly weights: readonly string[];
+  /** The nodes before it that gradients can start from: what `outputs` can name instead. Empty where there is none. */
+  readonly before: readonly string[];
 }
 
 /** What the converter runs for an op, where that is not the kernel of the same name. */
@@ -64,6 +66,9 @@ const ACTIVATIONS: Readonly<Record<string, readonly string[]>> = {
 const FRESH: ReadonlySet<string> = new Set(['Shape', 'ShapeN', 'Size', 'Rank', 'NoOp']);
 /** What the converter runs asynchronously. */
 const ASYNC: ReadonlySet<string> = new Set(['control', 'dynamic', 'hash_table']);
+/** What it takes for asynchronous even where the value is given; lists of tensors are not among them. */
+const NEVER_FED =
+  /^(Switch|Merge|Enter|Exit|NextIteration|(Stateless)?(If|While)|NonMaxSuppressionV[235]|Where|HashTable(V2)?|LookupTable.*)$/;
 const DILATED: ReadonlySet<string> = new Set([
   'Conv1D',
   'Conv2D',
@@ -100,8 +105,14 @@ export function linksOf(node: GraphNode): Link[] {
 const activationOf = (node: GraphNode) =>
   (node.attrParams['fusedOps']?.value as readonly string[] | undefined)?.[1] ?? 'linear';
 
+/** Into how many parts a node takes its input, as far as that is in the graph. */
+function partsOf({op, attrParams}: GraphNode): number | undefined {
+  const [key] = op === 'Unpack' ? ['num'] : op === 'Split' ? ['numOrSizeSplits'] : [];
+  return key === undefined ? undefined : (attrParams[key]?.value as number | undefined);
+}
+
 /** Why no gradient goes from a node's output to one of its inputs; null where it does. */
-function obstacle(node: GraphNode, param: string): string | null {
+export function obstacle(node: GraphNode, param: string): string | null {
   const {op, category} = node;
   if (category === 'custom') return null;
   let kernels = KERNELS[op] ?? [op];
@@ -114,6 +125,7 @@ function obstacle(node: GraphNode, param: string): string | null {
       return 'tfjs has no gradient for a fused convolution in NCHW';
     }
   }
+  if (partsOf(node) === 1) return `tfjs's gradient of ${op} fails where it gives one part`;
   const missing = kernels.find(kernel => !getGradient(kernel));
   if (missing) return `tfjs has no gradient for ${missing === op ? op : `${missing}, which ${op} runs`}`;
   const dilations = node.attrParams['dilations']?.value ?? node.attrParams['dilation']?.value;
@@ -131,9 +143,15 @@ export function needed(nodes: Nodes, outputs: readonly string[], fed: ReadonlySe
   return [...reach(outputs, before)].map(name => nodes[name]!);
 }
 
-/** The ops that tfjs wants to run asynchronously, even when their value is given. */
-export const asynchronous = (nodes: readonly GraphNode[]): GraphNode[] =>
-  nodes.filter(({category}) => category && ASYNC.has(category));
+/** Whether the converter runs an op asynchronously. */
+export const isAsynchronous = ({category}: GraphNode): boolean => !!category && ASYNC.has(category);
+
+/** Whether a graph can be fed at a node. */
+export const canFeed = (node: GraphNode): boolean => !isAsynchronous(node) || !NEVER_FED.test(node.op);
+
+/** The ops that would have to run asynchronously. */
+export const asynchronous = (nodes: readonly GraphNode[], fed: ReadonlySet<string>): GraphNode[] =>
+  nodes.filter(node => (fed.has(node.name) ? !canFeed(node) : isAsynchronous(node)));
 
 /** What lies between the constants of a graph and its outputs. */
 export class GradientPaths {
@@ -176,7 +194,7 @@ export class GradientPaths {
 }
 
 /** All names that can be reached, the first ones included. */
-function reach(from: readonly string[], next: (name: string) => readonly string[]): Set<string> {
+export function reach(from: readonly string[], next: (name: string) => readonly string[]): Set<string> {
   const seen = new Set(from);
   for (const name of seen) for (const other of next(name)) seen.add(other);
   return seen;

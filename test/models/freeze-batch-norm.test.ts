@@ -145,4 +145,29 @@ onEachBackend('freezeBatchNorm', () => {
     expect(() => freezeBatchNorm(model)).toThrow('the model bare has no BatchNormalization layer');
     model.dispose();
   });
+
+  test('a class made from BatchNormalization is one, under a name of its own; one that is alike is not', async () => {
+    const Norm = tf.layers.batchNormalization().constructor as new (config: object) => tf.layers.Layer;
+    class Own extends Norm {
+      static className = 'OwnNorm';
+    }
+    class Alike extends tf.layers.Layer {
+      static className = 'BatchNormalizationLike';
+      override call = (x: tf.Tensor | tf.Tensor[]) => [x].flat()[0]!;
+    }
+    const model = tf.sequential({
+      layers: [tf.layers.dense({units: 6, inputShape: [4, 5]}), new Own({}), tf.layers.flatten()],
+    });
+    model.add(tf.layers.dense({units: 1}));
+    const before = statistics(model);
+    expect(before).toHaveLength(2);
+    const thaw = freezeBatchNorm(model);
+    await fit(model);
+    expect(statistics(model)).toEqual(before);
+    thaw();
+    await fit(model);
+    expect(statistics(model)).not.toEqual(before);
+    const none = tf.sequential({layers: [new Alike({inputShape: [2]})]});
+    expect(() => freezeBatchNorm(none)).toThrow('has no BatchNormalization layer');
+  });
 });

@@ -91,6 +91,30 @@ const OPS: readonly (readonly [string, Continued])[] = [
   ],
   ['Unpack', unary('Unpack', {axis: attr.int(1), num: attr.int(4)})],
   [
+    'Unpack into one',
+    graph => {
+      graph.ints('to', 1, 2, 4);
+      graph.node('Reshape', 'batch', ['y', 'to']);
+      graph.node('Unpack', 'out', ['batch'], {axis: attr.int(0), num: attr.int(1)});
+    },
+  ],
+  [
+    'Split into one',
+    graph => {
+      graph.int('axis', 1);
+      graph.node('Split', 'out', ['axis', 'y'], {num_split: attr.int(1)});
+    },
+  ],
+  ['AddN of one', graph => graph.node('AddN', 'out', ['y'], {N: attr.int(1)})],
+  ['Pack of one', graph => graph.node('Pack', 'out', ['y'], {axis: attr.int(0), N: attr.int(1)})],
+  [
+    'ConcatV2 of one',
+    graph => {
+      graph.int('axis', 1);
+      graph.node('ConcatV2', 'out', ['y', 'axis'], {N: attr.int(1)});
+    },
+  ],
+  [
     'Slice',
     graph => {
       graph.ints('begin', 0, 1);
@@ -394,8 +418,8 @@ describe('what the walk over the graph says is what the tape does', () => {
   test('the ops that are refused', () => {
     // prettier-ignore
     expect(refused).toEqual([
-      'DivNoNan', 'Greater', 'Less', 'LessEqual', 'Equal', 'NotEqual', 'All', 'Any', 'Cumprod', 'StridedSlice',
-      'GatherNd', 'TopKV2', 'SelectV2 by a weight', 'Einsum', 'MatrixBandPart', '_FusedMatMul with Tanh',
+      'DivNoNan', 'Greater', 'Less', 'LessEqual', 'Equal', 'NotEqual', 'All', 'Any', 'Cumprod', 'Unpack into one',
+      'Split into one', 'StridedSlice', 'GatherNd', 'TopKV2', 'SelectV2 by a weight', 'Einsum', 'MatrixBandPart', '_FusedMatMul with Tanh',
       'Conv2D with dilation 2', 'DepthwiseConv2dNative with dilation 2', 'DepthToSpace',
     ]);
   });

@@ -1,11 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
-import {expect, test} from 'vitest';
+import {afterEach, expect, test, vi} from 'vitest';
 import {namedWeights} from '../../src/adapter/paths.js';
-import {loraAdam, loraSgd, normal} from '../../src/index.js';
+import {lora, loraAdam, loraSgd, normal} from '../../src/index.js';
 import {trainableGraphModel, type TrainableGraphModel} from '../../src/models/trainable-graph-model.js';
 import {expectClose, numTensors, values} from '../helpers.js';
 import {onEachBackend} from '../host/backends.js';
 import {attention, convnet, Graph, loop, mlp} from './graph.js';
+
+afterEach(() => vi.restoreAllMocks());
 
 type Weights = Readonly<Record<string, tf.Variable>>;
 
@@ -286,6 +288,7 @@ onEachBackend('a trainable GraphModel', backend => {
   });
 
   test('a dilated convolution has a gradient for its own filter, and blocks those before it', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => {});
     const trainable = trainableGraphModel(await convnet({dilation: 2}).load());
     expect(Object.keys(trainable.variables)).toEqual(CASES['convnet']!.paths.slice(4));
     const before = values(trainable.variables['conv3/kernel']!);
@@ -302,6 +305,7 @@ onEachBackend('a trainable GraphModel', backend => {
         op: 'Conv2D',
         why: 'tfjs has no gradient for the input of a convolution with dilation',
         weights: CASES['convnet']!.paths.slice(0, 4),
+        before: ['conv2/BiasAdd'],
       },
     ]);
     optimizer.dispose();
@@ -328,8 +332,61 @@ onEachBackend('which weights of a GraphModel', backend => {
       /targets: "bn\/mean" matches no weight\. The weights seen: conv1\/Conv2D_weights \[3,3,2,4\]/,
     );
     expect(() => paths({targets: ['head', 'hand']})).toThrow('targets: "hand" matches no weight');
+    expect(() => paths({targets: []})).toThrow('targets: an empty list names no weight');
+    expect(() => paths({targets: 'head', include: []})).toThrow('include: an empty list names no weight');
     // A refusal leaves the model free.
     expect(paths({targets: 'head'})).toEqual(['head/kernel']);
+  });
+
+  test('a batch norm written out is a gain and a bias among the weights', async () => {
+    const graph = new Graph();
+    graph.input('x', [-1, 6]);
+    graph.weight('dense/MatMul', [6, 5], 1);
+    graph.node('MatMul', 'dense', ['x', 'dense/MatMul']);
+    graph.weight('norm/batchnorm/mul', [5], 2, {offset: 1});
+    graph.weight('norm/batchnorm/sub', [5], 3);
+    graph.node('Mul', 'norm/batchnorm/mul_1', ['dense', 'norm/batchnorm/mul']);
+    graph.node('AddV2', 'norm/batchnorm/add_1', ['norm/batchnorm/mul_1', 'norm/batchnorm/sub']);
+    const {variables, apply, restore} = trainableGraphModel(await graph.load());
+    expect(Object.keys(variables)).toEqual(['dense/MatMul', 'norm/batchnorm/mul', 'norm/batchnorm/sub']);
+    const x = normal([4, 6], 5);
+    const before = list(variables).map(values);
+    const optimizer = loraSgd(0.1, {rank: 1, rest: 'train'});
+    optimizer.minimize(() => towards(apply(x)), false, list(variables));
+    list(variables).forEach((w, i) => expect(values(w)).not.toEqual(before[i]));
+    optimizer.dispose();
+    restore();
+  });
+
+  test('a head of the users own trains in full behind a node in the middle, the rest by LoRA', async () => {
+    const model = await convnet().load();
+    const {variables, apply, restore} = trainableGraphModel(model, {outputs: ['pool/Mean']});
+    expect(Object.keys(variables)).toEqual(CASES['convnet']!.paths.slice(0, -1));
+    const head = tf.variable(normal([5, 4], 8), true, 'head');
+    const x = CASES['convnet']!.x();
+    const labels = tf.oneHot(tf.tensor1d([0, 3, 1], 'int32'), 4);
+    const optimizer = loraAdam(0.02, {
+      targets: [
+        ['head', 'train'],
+        [({shape}) => shape.length > 1, lora({rank: 1})],
+      ],
+    });
+    const loss = () =>
+      tf.losses.softmaxCrossEntropy(
+        labels,
+        tf.matMul(apply(x) as tf.Tensor2D, head as tf.Tensor2D),
+      ) as tf.Scalar;
+    const costs = Array.from({length: 12}, () => {
+      const cost = optimizer.minimize(loss, true, [...list(variables), head])!;
+      return cost.dataSync()[0]!;
+    });
+    expect(costs.at(-1)!).toBeLessThan(0.8 * costs[0]!);
+    const rows = optimizer.explain([...list(variables), head], null);
+    expect(rows.at(-1)).toMatchObject({name: 'head', treatment: 'train', trained: 20});
+    expect(rows.slice(0, -1).filter(({treatment}) => treatment === 'lora').length).toBeGreaterThan(1);
+    optimizer.dispose();
+    restore();
+    head.dispose();
   });
 
   test('statistics that were included can be trained', async () => {
@@ -423,9 +480,11 @@ onEachBackend('what stands in the way of gradients', () => {
     op: 'Einsum',
     why: 'tfjs has no gradient for Einsum',
     weights: ['embed/table', 'positions', 'attention/query/kernel', 'attention/key/kernel'],
+    before: ['attention/query', 'attention/key'],
   };
 
   test('an op without gradient is named with the weights that it blocks', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => {});
     const model = await attention('Einsum').load();
     const trainable = trainableGraphModel(model);
     expect(Object.keys(trainable.variables)).toEqual(['attention/value/kernel', 'head/kernel']);
