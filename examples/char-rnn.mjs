@@ -187,7 +187,7 @@ await run('char-rnn', async () => {
       ...target.notes.map(note => ['Note', note]),
       ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
     ],
-    next: "const model = await tf.loadLayersModel('model/model.json'); // the merged model: plain tfjs, no library",
+    next: "// The merged model: plain tfjs, no library.\nconst model = await tf.loadLayersModel('model/model.json');",
   });
   say('Wrote', `adapter.safetensors, model/, report.html, result.json in ${out}`);
 });

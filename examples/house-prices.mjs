@@ -140,8 +140,9 @@ await run('house-prices', async () => {
   const points = checks.slice(1).map(([step, rmse]) => [step, rmse / 1000]);
   const level = value => points.map(([step]) => [step, value / 1000]);
   writeReport(out, result, {
-    title: 'A model of abalones learns the prices of houses',
-    subtitle: `${title}. Errors are roots of the mean squared error, in dollars.`,
+    title,
+    subtitle:
+      'Errors are roots of the mean squared error (RMSE), in dollars, on rows that were not learned from.',
     parts: [
       {title: 'Result', rows},
       ...(given.compare
@@ -170,7 +171,7 @@ await run('house-prices', async () => {
       ['Split', 'at random, once: 8 tenths of the rows to learn, 1 to choose by, 1 to measure'],
       ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
     ],
-    next: "const model = await tf.loadLayersModel('model/model.json'); // the merged model: plain tfjs, no library",
+    next: "// The merged model: plain tfjs, no library.\nconst model = await tf.loadLayersModel('model/model.json');",
   });
   say('Wrote', `adapter.safetensors, model/, report.html, result.json in ${out}`);
 });
@@ -196,7 +197,7 @@ async function madeUp() {
   const weights = model.getWeights().map(weight => [weight.dataSync(), weight.shape]);
   model.dispose();
   return {
-    title: 'a network of the prices in one town, trained here, learns another town',
+    title: 'A network of the prices in one town learns those of another',
     make: async () => {
       const copy = network(1);
       tf.tidy(() => copy.setWeights(weights.map(([values, shape]) => tf.tensor(values, shape))));

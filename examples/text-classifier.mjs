@@ -216,7 +216,7 @@ await run('text-classifier', async () => {
       ['Base', `${base.name}, ${baseSteps} steps on all weights`],
       ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
     ],
-    next: "const model = await tf.loadLayersModel('model/model.json'); // the merged model: plain tfjs, no library",
+    next: "// The merged model: plain tfjs, no library.\nconst model = await tf.loadLayersModel('model/model.json');",
   });
   say('Wrote', `adapter.safetensors, base/, model/, report.html, result.json in ${out}`);
 });
