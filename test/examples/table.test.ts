@@ -123,7 +123,9 @@ describe('tryRates', () => {
   test('stops inside, at the limit, and never takes a training that went to pieces', async () => {
     expect((await tryRates([0.01, 0.03, 0.1], peak(0.03))).tried.length).toBe(3);
     expect((await tryRates([0.01, 0.03], peak(100), {more: 2})).tried.length).toBe(4);
-    const broken = (rate: number) => Promise.resolve({score: rate > 0.02 ? NaN : rate});
-    expect((await tryRates([0.03, 0.1, 0.01, 0.003], broken)).best.rate).toBe(0.01);
+    const high = (rate: number) => Promise.resolve({score: rate > 0.02 ? NaN : rate});
+    expect((await tryRates([0.03, 0.1, 0.01, 0.003], high)).best.rate).toBe(0.01);
+    const low = (rate: number) => Promise.resolve({score: rate < 0.01 ? NaN : -rate});
+    expect((await tryRates([0.003, 0.01, 0.03], low)).best.rate).toBe(0.01);
   });
 });
