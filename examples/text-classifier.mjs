@@ -100,6 +100,7 @@ await run('text-classifier', async () => {
     rate: {is: 'highest learning rate', kind: 'number', default: 0.02},
     few: {is: 'sentences of each label to learn from; 0: all; default: as the task says', kind: 'from 0'},
     compare: {is: 'LoRA in several ways, the head alone, all weights, each at its best rate', kind: 'flag'},
+    methods: {is: 'with --compare: which, as a regular expression', kind: 'text', default: '.'},
     seeds: {is: 'with --compare: seeds at the best rate', kind: 'whole', default: 2},
   });
   const chosen = tasks[given.task];
@@ -139,7 +140,10 @@ await run('text-classifier', async () => {
   };
 
   // 2. It learns the other labels, by LoRA.
-  const compared = given.compare ? await compare(methods, start, {base, target}, settings) : [];
+  const wanted = Object.fromEntries(
+    Object.entries(methods).filter(([name]) => name === 'LoRA' || new RegExp(given.methods).test(name)),
+  );
+  const compared = given.compare ? await compare(wanted, start, {base, target}, settings) : [];
   const rate = compared.find(({method}) => method === 'LoRA')?.rate ?? given.rate;
   const model = start(given.seed);
   const before = await accuracy(model, target.test, target.labels);
