@@ -67,16 +67,17 @@ const howCaptured =
   'and deltas are stacked and multiplied once with the thin factors, so no gradient as large as a kernel is ever formed.';
 
 await run('char-rnn', async () => {
-  const given = readArguments({
+  const asked = readArguments({
     ...usual,
     steps: {...usual.steps, default: 60},
     batch: {is: 'pieces of text in a batch', kind: 'whole', default: 16},
-    rank: {is: 'rank of LoRA', kind: 'whole', default: 8},
+    rank: {is: 'rank of LoRA; default: 8, of the small model 3', kind: 'whole'},
     rate: {is: 'highest learning rate', kind: 'number', default: 0.02},
     compare: {is: 'choose the rate on the validation part, and train in other ways too', kind: 'flag'},
   });
   const wanted = ['weights-charrnn-shakespeare', 'tinyshakespeare', 'charlotte-bronte'];
-  const data = given['self-made'] ? undefined : findData(given.data, wanted);
+  const data = asked['self-made'] ? undefined : findData(asked.data, wanted);
+  const given = {...asked, rank: asked.rank ?? (data ? 8 : 3)};
   const out = runFolder(given.out, data ? 'char-rnn' : 'char-rnn-made-up');
   await chooseBackend(given.backend);
   if (given.backend === 'wasm') await import('tfjs-lora/wasm');
