@@ -72,12 +72,12 @@ await run('char-rnn', async () => {
     steps: {...usual.steps, default: 60},
     batch: {is: 'pieces of text in a batch', kind: 'whole', default: 16},
     rank: {is: 'rank of LoRA; default: 8, of the small model 3', kind: 'whole'},
-    rate: {is: 'highest learning rate', kind: 'number', default: 0.02},
+    rate: {is: 'highest learning rate; default: 0.01, of the small model 0.02', kind: 'number'},
     compare: {is: 'choose the rate on the validation part, and train in other ways too', kind: 'flag'},
   });
   const wanted = ['weights-charrnn-shakespeare', 'tinyshakespeare', 'charlotte-bronte'];
   const data = asked['self-made'] ? undefined : findData(asked.data, wanted);
-  const given = {...asked, rank: asked.rank ?? (data ? 8 : 3)};
+  const given = {...asked, rank: asked.rank ?? (data ? 8 : 3), rate: asked.rate ?? (data ? 0.01 : 0.02)};
   const out = runFolder(given.out, data ? 'char-rnn' : 'char-rnn-made-up');
   await chooseBackend(given.backend);
   if (given.backend === 'wasm') await import('tfjs-lora/wasm');
