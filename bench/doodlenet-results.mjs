@@ -10,7 +10,22 @@ const names = Object.keys(ways);
 const whole = 544201;
 
 /** What follows from the tables of what was tried. */
-const verdict = `VERDICT`;
+const verdict = `Not reached: the best of it closes a fifth of the gap. What the rows say:
+
+- **It is the dense layer.** With rank 2 for the convolutions and the dense layer in full the gap more than halves; with all convolutions in full and rank 2 for the dense layer nothing is gained. 295,000 of the numbers are there, and a budget of 3 % pays for a rank of 5 in it if nothing else is trained.
+- **Rank is not what lacks**: rank 8 everywhere, or in the dense layer, is no better in these steps, nor are other starts (loraGA, pissa, orthogonal), LoRA+, a larger scaling, loraPro, or Kronecker and Hadamard factors; nor a head of lower rank with the numbers that frees.
+- **Lengths help**: DoRA trains the length of each column of a kernel by itself, which no low rank can, for one number a column. With these at a rate of their own the training loss falls clearly at 400 steps, and the test accuracy rises from 84.7 % to 85.4 % (below), still 2.4 points short of full training. It is not the default of the example: on digits it has not been tried.
+
+The rules of the best, and their rates at the peak:
+
+\`\`\`js
+targets: [
+  ['head', 'train'], // and the biases, at 0.005
+  [/bias/, 'train'],
+  [/^dense\\/kernel/, dora({rank: 1})], // a, b at 0.01, magnitude at 0.02
+  [/conv.*kernel/, dora({rank: 2})],
+],
+\`\`\``;
 
 export function writePage({digits, fashion, 'fashion-longer': asked, browser, stockError, tfjs, node}) {
   const longer = asked && runsOf(asked, 'lora').length > 0 ? asked : undefined;
@@ -152,7 +167,7 @@ function gapLine(task) {
 function triedPart() {
   const tried = new URL('results/doodlenet-tried.json', import.meta.url);
   if (!existsSync(tried)) return '';
-  const {rows, model} = JSON.parse(readFileSync(tried, 'utf8'));
+  const {rows, tested, model} = JSON.parse(readFileSync(tried, 'utf8'));
   const budgets = [...new Set(rows.map(({steps}) => steps))].sort((a, b) => a - b);
   const sections = budgets.map(budget => {
     const lines = rows
@@ -164,13 +179,27 @@ function triedPart() {
       ]);
     return `After ${budget} steps:\n\n${table([['', 'rate', 'trained', 'validation', 'training loss'], ...lines])}`;
   });
+  const names = [...new Set(tested.map(({tried}) => tried))];
+  const tests = names.map(name => {
+    const runs = tested.filter(({tried}) => tried === name);
+    const accuracies = runs.map(({test}) => test);
+    return [
+      ...[name, `${percent(mean(accuracies))} ± ${(100 * deviation(accuracies)).toFixed(1)}`],
+      accuracies.map(test => (100 * test).toFixed(1)).join(', '),
+      `${count(runs[0].trained)} (${percent(runs[0].trained / model)})`,
+    ];
+  });
   return `## What was tried on clothes
 
-The goal was to come within 2 points of full training with less than 3 % of the numbers. Everything in these tables is of one seed (100), on the 2,000 validation images, on which one standard error is 0.9 points; the loss is the mean of the last 20 steps. "Over the budget" rows are there to find the cause.
+The goal was to come within 2 points of full training with less than 3 % of the numbers. Everything in these tables is of one seed (100), on the 2,000 validation images, on which one standard error is 0.9 points; the loss is the mean of the last 20 steps. Most were tried at one rate only, so one that fails here may do better at another. "Over the budget" rows are there to find the cause; weights that a row does not name are treated as in the example.
 
 ${sections.join('\n\n')}
 
 ${verdict}
+
+The two that were best by validation images, with the other seeds, on the 10,000 test images, after 400 steps; LoRA as in the example 84.7 %, every weight 87.8 %:
+
+${table([['Test accuracy', 'mean of 3 seeds', 'each seed', 'trained'], ...tests])}
 
 `;
 }
