@@ -1,5 +1,5 @@
 // The page docs/examples/doodlenet.md and its figures, from bench/results/doodlenet.json.
-import {mkdirSync, writeFileSync} from 'node:fs';
+import {existsSync, mkdirSync, readFileSync, writeFileSync} from 'node:fs';
 import {lineChart} from '../examples/shared/chart.mjs';
 import {count, percent} from '../examples/shared/format.mjs';
 import {ways} from '../examples/shared/images/adapted.mjs';
@@ -8,6 +8,24 @@ const folder = new URL('../docs/examples/', import.meta.url);
 const names = Object.keys(ways);
 /** The numbers of doodlenet as it came, with its head of 345 doodles. */
 const whole = 544201;
+
+/** What follows from the tables of what was tried. */
+const verdict = `Not reached: the best of it closes a fifth of the gap. What the rows say:
+
+- **It is the dense layer.** With rank 2 for the convolutions and the dense layer in full the gap more than halves; with all convolutions in full and rank 2 for the dense layer nothing is gained. 295,000 of the numbers are there, and a budget of 3 % pays for a rank of 5 in it if nothing else is trained.
+- **Rank is not what lacks**: rank 8 everywhere, or in the dense layer, is no better in these steps, nor are other starts (loraGA, pissa, orthogonal), LoRA+, a larger scaling, loraPro, or Kronecker and Hadamard factors; nor a head of lower rank with the numbers that frees.
+- **Lengths help**: DoRA trains the length of each column of a kernel by itself, which no low rank can, for one number a column. With these at a rate of their own the training loss falls clearly at 400 steps (higher rates undo that), and the test accuracy rises from 84.7 % to 85.4 % (below), still 2.4 points short of full training. On digits it neither helps nor hurts (one seed, validation: 98.1 %, LoRA 98.0 %). It is not the default of the example, because it does not reach the goal.
+
+The rules of the best, and their rates at the peak:
+
+\`\`\`js
+targets: [
+  ['head', 'train'], // and the biases, at 0.005
+  [/bias/, 'train'],
+  [/^dense\\/kernel/, dora({rank: 1})], // a, b at 0.01, magnitude at 0.02
+  [/conv.*kernel/, dora({rank: 2})],
+],
+\`\`\``;
 
 export function writePage({digits, fashion, 'fashion-longer': asked, browser, stockError, tfjs, node}) {
   const longer = asked && runsOf(asked, 'lora').length > 0 ? asked : undefined;
@@ -79,7 +97,7 @@ ${table([
   ),
 ])}
 
-## On wasm
+${triedPart()}## On wasm
 
 Stock tfjs cannot train this model on wasm, with any optimizer. \`tf.train.adam\` says:
 
@@ -143,6 +161,47 @@ function gapLine(task) {
   const gap = 100 * (mean(tests(task, 'full')) - mean(tests(task, 'lora')));
   const {steps, batch} = task.budget;
   return `${steps} steps of ${batch} images, ${count(steps * batch)} in all. LoRA is ${Math.abs(gap).toFixed(1)} points ${gap >= 0 ? 'below' : 'above'} full training.`;
+}
+
+/** What was tried on clothes to come nearer to full training, chosen and told by validation images alone. */
+function triedPart() {
+  const tried = new URL('results/doodlenet-tried.json', import.meta.url);
+  if (!existsSync(tried)) return '';
+  const {rows, tested, model} = JSON.parse(readFileSync(tried, 'utf8'));
+  const budgets = [...new Set(rows.map(({steps}) => steps))].sort((a, b) => a - b);
+  const sections = budgets.map(budget => {
+    const lines = rows
+      .filter(({steps}) => steps === budget)
+      .sort((a, b) => b.validation - a.validation)
+      .map(({tried, rate, trained, validation, loss}) => [
+        ...[tried, `${rate}`, `${count(trained)} (${percent(trained / model)})`],
+        ...[percent(validation), loss.toFixed(3)],
+      ]);
+    return `After ${budget} steps:\n\n${table([['', 'rate', 'trained', 'validation', 'training loss'], ...lines])}`;
+  });
+  const names = [...new Set(tested.map(({tried}) => tried))];
+  const tests = names.map(name => {
+    const runs = tested.filter(({tried}) => tried === name);
+    const accuracies = runs.map(({test}) => test);
+    return [
+      ...[name, `${percent(mean(accuracies))} ± ${(100 * deviation(accuracies)).toFixed(1)}`],
+      accuracies.map(test => (100 * test).toFixed(1)).join(', '),
+      `${count(runs[0].trained)} (${percent(runs[0].trained / model)})`,
+    ];
+  });
+  return `## What was tried on clothes
+
+The goal was to come within 2 points of full training with less than 3 % of the numbers. Everything in these tables is of one seed (100), on the 2,000 validation images, on which one standard error is 0.9 points; the loss is the mean of the last 20 steps. Most were tried at one rate only, so one that fails here may do better at another. "Over the budget" rows are there to find the cause; weights that a row does not name are treated as in the example.
+
+${sections.join('\n\n')}
+
+${verdict}
+
+The two that were best by validation images, with the other seeds, on the 10,000 test images, after 400 steps; LoRA as in the example 84.7 %, every weight 87.8 %:
+
+${table([['Test accuracy', 'mean of 3 seeds', 'each seed', 'trained'], ...tests])}
+
+`;
 }
 
 function webglPart(task, browser) {

@@ -72,7 +72,7 @@ await run('doodlenet', async () => {
   again.dispose();
 
   const rows = [
-    ['Held-out accuracy', 'before', 'after', 'trained', 'of', 'share', 'peak rate'],
+    ['Held-out accuracy', 'before', 'after', 'trained', 'in the model', 'share', 'peak rate'],
     ...results.map(({way, before, test, trained, of, peak}) => [
       ways[way].title,
       percent(before),
@@ -125,7 +125,7 @@ await run('doodlenet', async () => {
       ['Training took', results.map(({way, seconds}) => `${way} ${duration(seconds)}`).join(', ')],
       ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
     ],
-    next: "const model = await tf.loadLayersModel('model/model.json'); // the merged model: plain tfjs, no library",
+    next: "// The merged model: plain tfjs, no library.\nconst model = await tf.loadLayersModel('model/model.json');",
   });
   say('Wrote', `adapter.safetensors, model/, report.html, result.json in ${out}`);
 });
@@ -136,7 +136,7 @@ async function fromFiles(folder, set) {
   const {train, test} = readDigitsOrClothes(folder, set);
   const last = train.labels.length - 2000;
   return {
-    title: `doodlenet, trained on Quick, Draw!, learns ${set === 'mnist' ? 'the digits of MNIST' : 'Fashion-MNIST'}`,
+    title: `Doodlenet, trained on Quick, Draw!, learns ${set === 'mnist' ? 'the digits of MNIST' : 'Fashion-MNIST'}`,
     make: async seed => withNewHead(await loadModel(artifacts), 10, seed),
     classes: 10,
     train: part(train, 0, last),
@@ -151,7 +151,7 @@ async function fromShapes() {
   const files = await filesOf(net);
   net.dispose();
   return {
-    title: 'a small net of six shapes learns four others',
+    title: 'A small net of six shapes learns four others',
     make: async seed => withNewHead(await loadModel(files), unknown.length, seed),
     classes: unknown.length,
     train: drawShapes(unknown, 1500, 2),

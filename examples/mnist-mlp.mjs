@@ -63,7 +63,7 @@ await run('mnist-mlp', async () => {
   }
   // Nothing is lost for good: the old network is the file it came from, and each new task is an adapter beside it.
   const rows = [
-    ['Held-out accuracy', 'before', 'after', 'old task', 'after', 'adapter', 'model'],
+    ['Held-out accuracy', 'new task', 'after', 'old task', 'after', 'adapter', 'model'],
     ...results.map(({name, before, after, bytes}) => [
       name,
       ...[before.new, after.new, before.old, after.old].map(percent),
@@ -99,7 +99,7 @@ await run('mnist-mlp', async () => {
       ['LoRA', `rank ${rank}, Adam, rate ${rate} falling to 0 along a cosine`],
       ['Backend', `${tf.getBackend()} of tfjs ${tf.version.tfjs}`],
     ],
-    next: `const model = await tf.loadLayersModel('${results[0].name.replaceAll(' ', '-')}/model/model.json'); // plain tfjs`,
+    next: `// The merged model: plain tfjs, no library.\nconst model = await tf.loadLayersModel('${results[0].name.replaceAll(' ', '-')}/model/model.json');`,
   });
   say('Wrote', `report.html, result.json and, for each task, adapter.safetensors and model/ in ${out}`);
 });
@@ -143,7 +143,7 @@ function fromFiles(folder, angle) {
   const clothes = readDigitsOrClothes(folder, 'fashion-mnist');
   const train = part(digits.train, 0, 30000);
   return {
-    title: 'a network of digits from raw float32 files (deeplearn.js), 784-128-32-10',
+    title: 'A network of digits from raw float32 files (deeplearn.js), 784-128-32-10',
     weights: readRawWeights(join(folder, 'weights-mnist-mlp')),
     old: digits.test,
     tasks: {
@@ -163,7 +163,7 @@ async function fromShapes(angle) {
   optimizer.dispose();
   model.dispose();
   return {
-    title: 'a network of six shapes, trained here, 784-128-32-10',
+    title: 'A network of six shapes, trained here, 784-128-32-10',
     weights,
     old: drawShapes(known, 500, 4),
     tasks: {

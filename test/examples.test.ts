@@ -27,7 +27,7 @@ const readExample = (file: string) => readFileSync(`${folder}/${file}`, 'utf8');
 const sources = readdirSync(folder, {recursive: true, encoding: 'utf8'}).filter(file =>
   file.endsWith('.mjs'),
 );
-const programs = ['char-rnn', 'doodlenet', 'graph-model', 'mnist-mlp', 'text-classifier'];
+const programs = ['char-rnn', 'doodlenet', 'graph-model', 'house-prices', 'mnist-mlp', 'text-classifier'];
 
 test('every example is tested', () => {
   const files = sources.filter(file => !file.includes('/'));
@@ -64,13 +64,20 @@ interface Result {
   accuracy?: {before: number; after: number; readBack: number};
   nats?: {before: {target: number}; after: {target: number}; readBack: number};
   ways?: {before: number; test: number}[];
+  dollars?: {before: number; after: number; readBack: number; mean: number; line: number};
   tasks?: {before: {new: number}; after: {new: number}; readBack: number}[];
   readBack?: number;
 }
 
-/** What was measured before, after, and with the adapter from its file; losses as they are, accuracies negated. */
-function measured({accuracy, nats, ways, tasks, readBack}: Result): [number, number, number][] {
+/**
+ * What was measured before, after, and with the adapter from its file; losses as they are, accuracies negated, errors as
+ * shares of that of the mean.
+ */
+function measured({accuracy, nats, ways, dollars, tasks, readBack}: Result): [number, number, number][] {
   if (nats) return [[nats.before.target, nats.after.target, nats.readBack]];
+  if (dollars) {
+    return [[dollars.before / dollars.mean, dollars.after / dollars.mean, dollars.readBack / dollars.mean]];
+  }
   if (accuracy) return [[-accuracy.before, -accuracy.after, -accuracy.readBack]];
   if (ways) return [[-ways[0]!.before, -ways[0]!.test, -readBack!]];
   return tasks!.map(task => [-task.before.new, -task.after.new, -task.readBack]);

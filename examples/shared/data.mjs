@@ -66,6 +66,14 @@ export const sources = {
     files: ['amazon_cells_labelled.txt', 'imdb_labelled.txt', 'yelp_labelled.txt'],
     from: 'https://archive.ics.uci.edu/dataset/331/sentiment+labelled+sentences (CC BY 4.0)',
   },
+  'tfjs-abalone': {
+    files: ['model.json', 'weights.bin'],
+    from: 'https://github.com/tensorflow/tfjs-examples/tree/0521725666e4/abalone-node/trainedModel (Apache-2.0)',
+  },
+  'california-housing': {
+    files: ['housing.csv'],
+    from: 'https://github.com/ageron/handson-ml/tree/b7051594afbb/datasets/housing (Apache-2.0)',
+  },
 };
 
 /**

@@ -1,5 +1,6 @@
 // Fine-tunes a classifier of small grey images, and measures it. Runs in Node and in a browser.
 import * as tf from '@tensorflow/tfjs';
+import {shuffles} from '../random.mjs';
 
 /**
  * Labelled images.
@@ -51,7 +52,7 @@ export async function fineTune(model, optimizer, images, options) {
   model.compile({optimizer, loss: 'categoricalCrossentropy', metrics: ['accuracy']});
   const flat = model.inputs[0].shape.length === 2;
   const losses = [];
-  const order = shuffles(images.labels.length, seed);
+  const order = shuffles(range(0, images.labels.length), seed);
   for (let step = 1; step <= steps; step++) {
     if (rate) optimizer.learningRate = rate(step - 1, {});
     const places = Array.from({length: batch}, () => order.next().value);
@@ -72,27 +73,6 @@ export async function fineTune(model, optimizer, images, options) {
     if (look && (step % lookEvery === 0 || step === steps)) await look(step);
   }
   return losses;
-}
-
-/** Every place once in a random order, then again in another. */
-export function* shuffles(n, seed) {
-  const random = randomNumbers(seed);
-  const places = range(0, n);
-  for (;;) {
-    for (let i = n - 1; i > 0; i--) {
-      const j = Math.floor(random() * (i + 1));
-      [places[i], places[j]] = [places[j], places[i]];
-    }
-    yield* places;
-  }
-}
-
-/** Numbers from 0 to 1 that follow from a seed: a linear congruential generator modulo 2^32, its high bits. */
-export function randomNumbers(seed) {
-  let state = (Math.imul(seed + 1, 0x9e3779b1) ^ 0x5bd1e995) >>> 0;
-  const next = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
-  for (let i = 0; i < 8; i++) next();
-  return next;
 }
 
 const range = (from, to) => Array.from({length: to - from}, (_, i) => from + i);

@@ -1,6 +1,7 @@
 // Made data for a look without any files: shapes drawn at random places and sizes, and a small net that knows some.
 import * as tf from '@tensorflow/tfjs';
-import {fineTune, randomNumbers} from './finetune.mjs';
+import {random} from '../random.mjs';
+import {fineTune} from './finetune.mjs';
 
 const side = 28;
 
@@ -24,12 +25,12 @@ export const unknown = ['triangle', 'diamond', 'saltire', 'column'];
 
 /** `n` noisy images of the named shapes, which follow from the seed; the label is the place among the names. */
 export function drawShapes(names, n, seed) {
-  const random = randomNumbers(seed);
-  const between = (low, high) => low + (high - low) * random();
+  const next = random(seed);
+  const between = (low, high) => low + (high - low) * next();
   const pixels = new Uint8Array(n * side * side);
   const labels = new Uint8Array(n);
   for (let image = 0; image < n; image++) {
-    const label = Math.floor(random() * names.length);
+    const label = Math.floor(next() * names.length);
     const shape = inside[names[label]];
     const [size, left, top] = [between(6, 9), between(11, 17), between(11, 17)];
     labels[image] = label;
