@@ -14,11 +14,12 @@ import {chooseBackend} from './shared/backend.mjs';
 import {lineChart, smooth} from './shared/chart.mjs';
 import {findData} from './shared/data.mjs';
 import {count, kilobytes, percent, say, textTable} from './shared/format.mjs';
-import {accuracy, imageTensor, shuffles} from './shared/images/finetune.mjs';
+import {accuracy, imageTensor} from './shared/images/finetune.mjs';
 import {asGraph, keepGraph, readBackGraph, readGraph} from './shared/images/graph.mjs';
 import {readDigitsOrClothes} from './shared/images/images.mjs';
 import {drawShapes, smallNet, unknown} from './shared/images/shapes.mjs';
 import {progressLine} from './shared/progress.mjs';
+import {shuffles} from './shared/random.mjs';
 import {runFolder, writeReport} from './shared/run-folder.mjs';
 
 /** The node before the softmax of the emotion net: losses of logits are made of it. */
@@ -60,7 +61,7 @@ await run('graph-model', async () => {
   const optimizer = loraAdam(cosine(rate, {steps}), {rank, seed});
   const progress = progressLine();
   const losses = [];
-  const order = shuffles(train.labels.length, seed);
+  const order = shuffles(train.labels.keys(), seed);
   for (let step = 1; step <= steps; step++) {
     const places = Array.from({length: batch}, () => order.next().value);
     const cost = tf.tidy(() => {
