@@ -67,7 +67,7 @@ await run('house-prices', async () => {
     ...usual,
     batch: {...usual.batch, is: 'rows in a batch', default: 64},
     rank: {is: 'rank of LoRA', kind: 'whole', default: 4},
-    rate: {is: 'highest learning rate', kind: 'number', default: 0.1},
+    rate: {is: 'highest learning rate; default 0.01, of made data 0.1', kind: 'number'},
     compare: {is: 'all weights, the last layer and random weights too, each at its best rate', kind: 'flag'},
     seeds: {is: 'with --compare: seeds at the best rate', kind: 'whole', default: 5},
   });
@@ -88,7 +88,7 @@ await run('house-prices', async () => {
 
   // 1. With --compare: the other methods on the same rows.
   const compared = given.compare ? await compare(methods, {make, network}, table, settings) : [];
-  const rate = compared.find(({method}) => method === 'LoRA')?.rate ?? given.rate;
+  const rate = compared.find(({method}) => method === 'LoRA')?.rate ?? given.rate ?? (folder ? 0.01 : 0.1);
 
   // 2. LoRA.
   const model = await make();
@@ -182,7 +182,7 @@ await run('house-prices', async () => {
 function fromFiles(folder) {
   return {
     title:
-      'a model of abalones, as tfjs-examples saved it, learns the median house value of California, 1990',
+      'A model of abalones, as tfjs-examples saved it, learns the median house value of California, 1990',
     make: () => tf.loadLayersModel(nodeFiles(join(folder, 'tfjs-abalone'))),
     table: readHousing(folder),
   };
