@@ -2,31 +2,42 @@ import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
 import {
   all,
   cast,
+  concat,
   fill,
   isFinite as isFiniteEach,
   keep,
   logicalAnd,
+  reshape,
   stack,
-  tidy,
   where,
+  zerosLike,
 } from '@tensorflow/tfjs-core';
-import {describe} from './attachment.js';
 import {joined} from './pack.js';
-import type {FactorGradients} from './step.js';
 import {sumOfSquares} from './tensors.js';
 
 /**
- * A step that undoes itself where it went wrong, for backends on which it may not wait for a number (webgpu). Of every
- * variable that the step moves, once it has moved:
+ * A step that undoes itself where it went wrong, for backends on which it may not wait for a number (webgpu). What it
+ * moves, factors and moments, becomes
  *
- *     v <- ok ? v : v before the step,     ok = every one of them is finite
+ *     v <- ok ? v : v before the step,     ok = the gradients are sound, and every factor is finite
  *
- * A gradient that holds NaN or infinity, or is too large for a second moment, shows in one of them.
+ * Make it, use it and `settle` it within the tidy of one step.
  */
 export class Guard {
   private readonly before = new Map<Variable, Tensor>();
+  private readonly norms: Tensor;
+  private readonly isSound: Tensor;
 
-  /** Remembers these variables; call it within the tidy of the step, before they move. */
+  /**
+   * @param gradients Of each weight, those of its factors.
+   * @param clipped Whether gradients of any size are sound; else their squares must be finite too.
+   */
+  constructor(gradients: readonly (readonly Tensor[])[], clipped: boolean) {
+    this.norms = stack(gradients.map(grads => sumOfSquares(grads)));
+    this.isSound = clipped ? areFinite(gradients.flat()) : all(isFiniteEach(this.norms));
+  }
+
+  /** Remembers variables; call it before they move. */
   watch(variables: Iterable<Variable>): void {
     for (const variable of variables)
       if (!this.before.has(variable)) this.before.set(variable, variable.clone());
@@ -34,17 +45,37 @@ export class Guard {
 
   /** Watches a variable that the step itself has made, all `start` when it was. */
   watchMade(variable: Variable, start: number): void {
-    if (!this.before.has(variable)) this.before.set(variable, fill(variable.shape, start));
+    this.before.set(variable, fill(variable.shape, start));
   }
 
-  /** Puts back what was, unless all is finite; whether it was, as a tensor. */
-  settle(): Scalar {
-    const checks = joined([...this.before.keys()]).map(tensor => all(isFiniteEach(tensor)));
-    const ok = checks.reduce((a, b) => logicalAnd(a, b)) as Scalar;
-    for (const [variable, before] of this.before) variable.assign(where(ok, variable, before));
-    return ok;
+  /** The gradient, or zero where not all are sound: for an optimizer whose memory cannot be watched. */
+  soundOrZero(gradient: Tensor): Tensor {
+    return select(this.isSound, gradient, zerosLike(gradient));
+  }
+
+  /**
+   * Puts back what was, unless all went well.
+   *
+   * @param moved The factors.
+   * @returns `[whether the gradients are sound, whether it went well, ‖gradients‖² of each weight …]`
+   */
+  settle(moved: Iterable<Variable>): Tensor {
+    const ok = logicalAnd(this.isSound, areFinite([...moved]));
+    for (const [variable, before] of this.before) variable.assign(select(ok, variable, before));
+    return concat([cast(stack([this.isSound, ok]), 'float32'), this.norms]);
   }
 }
+
+/** Flat, since webgpu selects and repeats in few dimensions only. */
+function select(condition: Tensor, yes: Tensor, no: Tensor): Tensor {
+  const chosen = where(condition, reshape(yes, [yes.size]), reshape(no, [no.size]));
+  return reshape(chosen, yes.shape);
+}
+
+const areFinite = (tensors: readonly Tensor[]): Scalar =>
+  joined(tensors)
+    .map(tensor => all(isFiniteEach(reshape(tensor, [tensor.size]))))
+    .reduce((a, b) => logicalAnd(a, b)) as Scalar;
 
 /** A step that was undone. */
 export interface Undone {
@@ -58,40 +89,41 @@ export class Verdicts {
   private readonly open = new Set<Promise<void>>();
   private found: Undone[] = [];
 
-  /** The steps that have turned out to be undone, in their order. */
-  get undone(): readonly Undone[] {
-    return this.found;
-  }
-
-  /** Reads what the guard said of a step along these gradients. */
-  expect(step: number, ok: Scalar, gradients: FactorGradients): void {
-    const names = [...gradients.keys()].map(({weight}) => describe(weight));
-    const flags = tidy(() => {
-      const norms = [...gradients.values()].map(named => sumOfSquares(Object.values(named)));
-      return keep(stack([cast(ok, 'float32'), ...norms]));
-    });
+  /**
+   * @param settled What `Guard.settle` gave: disposed when it has been read.
+   * @param weights What to call the weights, in their order there.
+   */
+  expect(step: number, settled: Tensor, weights: readonly string[]): void {
+    keep(settled);
     const {found} = this;
-    const reading: Promise<void> = flags
+    const reading: Promise<void> = settled
       .data()
-      .then(([fine, ...norms]) => {
-        if (fine !== 1) found.push({step, weights: names.filter((_, i) => !Number.isFinite(norms[i]))});
+      .then(([isSound, ok, ...norms]) => {
+        if (ok === 1) return;
+        const isAtFault = (_: string, i: number) => isSound !== 1 && !Number.isFinite(norms[i]);
+        found.push({step, weights: weights.filter(isAtFault)});
       })
       // A device that is lost says so in the next step.
       .catch(() => {})
       .finally(() => {
         this.open.delete(reading);
-        flags.dispose();
+        settled.dispose();
       });
     this.open.add(reading);
   }
 
-  /** Forgets all steps so far, those that are not known yet included. */
+  /** The steps that have turned out to be undone since this was asked last. */
+  take(): Undone[] {
+    return this.found.splice(0).sort((a, b) => a.step - b.step);
+  }
+
+  /** Forgets the steps so far, those that are not known yet included. */
   forget(): void {
     this.found = [];
   }
 
   /** Resolves when every step so far is known. */
   async settled(): Promise<void> {
-    while (this.open.size > 0) await Promise.all(this.open);
+    await Promise.all(this.open);
   }
 }

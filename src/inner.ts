@@ -1,9 +1,10 @@
 import type {Tensor, Variable} from '@tensorflow/tfjs-core';
-import {dispose, keep, Optimizer, serialization, tidy} from '@tensorflow/tfjs-core';
+import {dispose, div, keep, Optimizer, serialization, sub, tidy} from '@tensorflow/tfjs-core';
 import type {Guard} from './guard.js';
+import {canRead} from './inspect.js';
 import {read} from './linalg/read.js';
-import {transported} from './moments.js';
-import {flat, parts} from './pack.js';
+import {transported, type Unbiased} from './moments.js';
+import {flat, isOfTfjs, parts} from './pack.js';
 import type {Transport} from './parametrization.js';
 import {newVariable, Slots} from './slots.js';
 import {isGone, mapValues} from './tensors.js';
@@ -116,13 +117,18 @@ export class Inner {
         slots.flatMap((slot, at) => (slot && isMoving(entries[at]!) ? slot.variable : [])),
       ),
     ]);
+    // What another class remembers cannot be put back, as far as it cannot be seen.
+    const isHidden = guard !== null && !isOfTfjs(this.optimizer);
+    const gradientOf = (parameter: Variable) => {
+      const gradient = gradients.get(parameter);
+      return gradient && isHidden ? guard.soundOrZero(gradient) : (gradient ?? null);
+    };
     const packs = new Map<number, Variable>();
     try {
       tidy(() => {
         const named = entries.map((entry, at) => {
           const [first] = entry;
-          if (entry.length < 2)
-            return {name: first?.name ?? lent, tensor: (first && gradients.get(first)) ?? null};
+          if (entry.length < 2) return {name: first?.name ?? lent, tensor: first ? gradientOf(first) : null};
           const pack = newVariable(flat(entry));
           packs.set(at, pack);
           return {name: pack.name, tensor: flat(entry.map(parameter => gradients.get(parameter)!))};
@@ -141,7 +147,8 @@ export class Inner {
         slots[i].variable.dispose();
         delete slots[i];
       });
-      for (const slot of slots) if (slot) guard?.watchMade(slot.variable, this.slotStart);
+      for (const [at, slot] of slots.entries())
+        if (slot && !before[key]?.[at]) guard?.watchMade(slot.variable, this.slotStart);
     }
   }
 
@@ -177,11 +184,13 @@ export class Inner {
   }
 
   /** What Adam divides its means by: `1 - beta^t`, from the running products `beta^(t+1)` that it keeps. */
-  private unbiased(): {first: number; second: number} {
+  private unbiased(): Unbiased {
     const {beta1 = 0, beta2 = 0} = this.optimizer as unknown as {beta1?: number; beta2?: number};
     const {accBeta1, accBeta2} = this.kept.scalars();
-    const factor = (product: Variable | undefined, beta: number) =>
-      product && beta > 0 ? 1 - read(product, "the running product of Adam's beta")[0]! / beta : 1;
+    const factor = (product: Variable | undefined, beta: number) => {
+      if (!product || beta <= 0) return 1;
+      return canRead() ? 1 - read(product)[0]! / beta : sub(1, div(product, beta));
+    };
     return {first: factor(accBeta1, beta1), second: factor(accBeta2, beta2)};
   }
 

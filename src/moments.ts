@@ -1,5 +1,5 @@
 import type {Tensor, Tensor2D} from '@tensorflow/tfjs-core';
-import {abs, add, matMul, mul, square, sub} from '@tensorflow/tfjs-core';
+import {abs, add, div, matMul, mul, square, sub} from '@tensorflow/tfjs-core';
 import type {Transport} from './parametrization.js';
 import {mapValues, type Named} from './tensors.js';
 
@@ -34,6 +34,9 @@ export const canTransport = (className: string): boolean => className in kinds;
 /** Whether an inner optimizer remembers anything of the gradients. */
 export const hasMoments = (className: string): boolean => className !== 'SGD';
 
+/** What Adam divides its means by: `1 - beta1^t`, `1 - beta2^t`; scalars where they cannot be read. */
+export type Unbiased = Readonly<Record<'first' | 'second', number | Tensor>>;
+
 /**
  * The moments of one parameter in new coordinates. With T the transport, `T x = left x right`, and |T|, T o T the same
  * with the sizes and the squares of the entries of both:
@@ -46,13 +49,12 @@ export const hasMoments = (className: string): boolean => className !== 'SGD';
  * with both means freed of the bias towards their start at zero.
  *
  * @param slots By field, e.g. `accumulatedFirstMoment`.
- * @param unbiased What Adam divides its means by: `1 - beta1^t`, `1 - beta2^t`.
  */
 export function transported(
   className: string,
   slots: Named,
   transport: Transport,
-  unbiased: {first: number; second: number} = {first: 1, second: 1},
+  unbiased: Unbiased = {first: 1, second: 1},
 ): Record<string, Tensor> {
   const of = kinds[className]!;
   const means = mapValues(slots, (slot, field) => (of[field] === 'mean' ? through(transport, slot) : null));
@@ -63,10 +65,12 @@ export function transported(
     const mean = centre[field];
     if (!mean || !slots[mean]) return through(squares, slot);
     const {first, second} = unbiased;
-    const variance = sub(mul(slot, 1 / second), square(mul(slots[mean], 1 / first)));
-    return mul(abs(add(through(squares, variance), square(mul(means[mean]!, 1 / first)))), second);
+    const variance = sub(over(slot, second), square(over(slots[mean], first)));
+    return mul(abs(add(through(squares, variance), square(over(means[mean]!, first)))), second);
   });
 }
+
+const over = (x: Tensor, by: number | Tensor) => (typeof by === 'number' ? mul(x, 1 / by) : div(x, by));
 
 /** The mean that belongs to a mean of squares. */
 const centre: Readonly<Record<string, string>> = {

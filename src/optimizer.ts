@@ -167,7 +167,7 @@ export class ProjectedOptimizer extends Optimizer {
 
   /**
    * Steps that were passed over because of a gradient that was not finite (`nonFinite: 'skip'`). On webgpu as far as it
-   * is known: see `checked`.
+   * is known, also in a checkpoint: see `checked`.
    */
   get skipped(): number {
     return this.training.skipped;
@@ -175,8 +175,9 @@ export class ProjectedOptimizer extends Optimizer {
 
   /**
    * Resolves when it is known of every step so far whether its gradients were finite: at once, but on webgpu, where a
-   * step does not wait for a number and what went wrong is known some steps later. Nothing is lost by that: such a step
-   * undoes itself. Rejects as the step itself would have, or as the next one would, with `nonFinite: 'throw'`.
+   * step does not wait for a number and what went wrong is known some steps later; such a step undoes itself. Rejects
+   * as the next step would, for the first of those that nobody has been told of: with `nonFinite: 'throw'`, or where
+   * the inner optimizer made NaN out of sound gradients.
    */
   async checked(): Promise<void> {
     await this.training.checked();
@@ -272,7 +273,7 @@ export class ProjectedOptimizer extends Optimizer {
   /** The state as tfjs saves it: factors, frozen parts, moments, counters. Live tensors, until the step after next. */
   override async getWeights(): Promise<NamedTensors> {
     this.expectAlive();
-    await this.checked();
+    await this.training.settled();
     return pack(this.checkpoint(), this.header);
   }
 

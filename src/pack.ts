@@ -37,12 +37,14 @@ const LAUNCHES = new Map<unknown, number>([
   [AdamOptimizer, 14],
 ]);
 
+/** Whether this is one of tfjs's seven optimizers, as it is there. */
+export const isOfTfjs = (optimizer: Optimizer): boolean =>
+  !Object.hasOwn(optimizer, 'applyGradients') && LAUNCHES.has(optimizer.constructor);
+
 /** Which of these parameters an optimizer steps together: only where that saves launches. */
 export function packsOf(optimizer: Optimizer, parameters: readonly Variable[]): Variable[][] {
-  const launches = Object.hasOwn(optimizer, 'applyGradients')
-    ? undefined
-    : LAUNCHES.get(optimizer.constructor);
-  if (!launches) return [];
+  if (!isOfTfjs(optimizer)) return [];
+  const launches = LAUNCHES.get(optimizer.constructor)!;
   const packs: Variable[][] = [];
   let free = 0;
   for (const parameter of parameters) {

@@ -35,7 +35,10 @@ export class Slots {
 
   /** The positions that each entry of the slot lists is for: one, or several that are packed. */
   get entries(): readonly Entry[] {
-    return this.packed ?? Array.from(this.parameters, (_, i) => [i]);
+    if (this.packed) return this.packed;
+    // Behind the parameters there are, slots may wait for some that are bound later.
+    const count = Math.max(this.parameters.length, ...Object.values(this.lists()).map(({length}) => length));
+    return Array.from({length: count}, (_, i) => [i]);
   }
 
   /** Packs what moved together in the last step too, or has no moments yet. */
@@ -84,7 +87,7 @@ export class Slots {
     const {packed} = this;
     if (!packed) return;
     this.rewrite(slots => {
-      const own: (Slot | Tensor | undefined)[] = Array.from(this.parameters, () => undefined);
+      const own: (Slot | Tensor | undefined)[] = [];
       packed.forEach((entry, at) => {
         const slot = slots[at];
         if (entry.length === 1) own[entry[0]!] = slot;

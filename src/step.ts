@@ -1,4 +1,4 @@
-import type {Scalar, Tensor, Variable} from '@tensorflow/tfjs-core';
+import type {Tensor, Variable} from '@tensorflow/tfjs-core';
 import {
   abs,
   addN,
@@ -29,14 +29,14 @@ export type FactorGradients = ReadonlyMap<Attachment, Named>;
  * Moves the factors: the schedule sets the learning rates, the gradients are clipped, decoupled decay pulls towards
  * the base, then the inner optimizers step. Throws when they produce NaN; W has not moved then.
  *
- * @returns Where nothing can be read now: whether all of it stays finite. What did not is as before the step.
+ * @returns Where nothing can be read now: what `Guard.settle` says of it.
  */
 export function stepFactors(
   gradients: FactorGradients,
   inners: Inners,
   settings: Settings,
   step: number,
-): Scalar | null {
+): Tensor | null {
   const {learningRate, clipNorm, weightDecay, nonFinite} = settings;
   if (learningRate) {
     inners.schedule(where => {
@@ -50,24 +50,34 @@ export function stepFactors(
     for (const [key, gradient] of Object.entries(named)) byFactor.set(factors[key]!, gradient);
   }
   const isChecked = nonFinite !== 'ignore';
-  const ok = tidied(() => {
-    const guard = isChecked && !canRead() ? new Guard() : null;
+  const settled = tidied(() => {
+    const guard = isChecked && !canRead() ? guardOf(gradients, clipNorm !== undefined) : null;
     guard?.watch(byFactor.keys());
     const clipped = clipNorm === undefined ? byFactor : clip(byFactor, clipNorm);
     if (weightDecay > 0) for (const attachment of gradients.keys()) decay(attachment, weightDecay, inners);
     inners.apply(clipped, guard);
-    return guard?.settle() ?? null;
+    return guard?.settle(byFactor.keys()) ?? null;
   });
-  if (isChecked && !ok && !areAllFinite([...byFactor.keys()])) {
+  if (isChecked && !settled && !areAllFinite([...byFactor.keys()])) {
     inners.reset(new Set(byFactor.keys()));
-    throw new Error(
-      `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; no weight was moved, and its ` +
-        'moments were reset. The learning rate may be too high; a centered RMSProp does this where a gradient ' +
-        'is small or zero',
-    );
+    throw madeUnusable(step);
   }
-  return ok;
+  return settled;
 }
+
+const guardOf = (gradients: FactorGradients, clipped: boolean) =>
+  new Guard(
+    [...gradients.values()].map(named => Object.values(named)),
+    clipped,
+  );
+
+/** What is said where the inner optimizer is at fault. */
+export const madeUnusable = (step: number): Error =>
+  new Error(
+    `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; no weight was moved, and its ` +
+      'moments were reset. The learning rate may be too high; a centered RMSProp does this where a gradient ' +
+      'is small or zero',
+  );
 
 /** Scales all gradients so that their joint norm is at most `clipNorm`; safe where its square would overflow. */
 function clip(gradients: ReadonlyMap<Variable, Tensor>, clipNorm: number): ReadonlyMap<Variable, Tensor> {

@@ -12,12 +12,12 @@ import {
 } from './attachment.js';
 import type {OnGradient} from './capture/tape.js';
 import type {Checkpoint} from './checkpoint.js';
-import {Verdicts} from './guard.js';
+import {type Undone, Verdicts} from './guard.js';
 import type {Inners} from './inners.js';
 import {areAllFinite, canRead, expectMovable, findUnusable, type Projected} from './inspect.js';
 import type {Roster} from './roster.js';
 import type {Settings} from './settings.js';
-import {type FactorGradients, stepFactors} from './step.js';
+import {type FactorGradients, madeUnusable, stepFactors} from './step.js';
 import {Telemetry} from './telemetry.js';
 import {clones, isEmpty, mapValues, type Named} from './tensors.js';
 
@@ -30,6 +30,8 @@ export class Training {
   private pending = 0;
   private skips = 0;
   private readonly verdicts = new Verdicts();
+  /** Steps that were undone, of which nobody has been told yet. */
+  private readonly untold: Undone[] = [];
 
   constructor(
     private readonly settings: Settings,
@@ -144,18 +146,24 @@ export class Training {
     );
   }
 
-  /** Throws for a step that was undone when it could not be said yet. */
+  /** Throws for the first step that was undone when it could not be said yet. */
   private expectDone(): void {
-    const [undone] = this.verdicts.undone;
-    if (!undone || this.settings.nonFinite === 'skip') return;
-    this.verdicts.forget();
+    this.hear();
+    const undone = this.untold.shift();
+    if (!undone) return;
     const {step, weights} = undone;
     if (weights.length > 0)
       throw this.unusable(weights, 'held NaN or infinity, or was too large to square,', step);
-    throw new Error(
-      `the inner optimizer made NaN or infinity out of finite gradients at step ${step}; nothing was moved. The ` +
-        'learning rate may be too high',
-    );
+    this.inners.reset(new Set(this.roster.attachments.flatMap(({factors}) => Object.values(factors))));
+    throw madeUnusable(step);
+  }
+
+  /** Takes note of the steps of which it has become known that they were undone. */
+  private hear(): void {
+    for (const undone of this.verdicts.take()) {
+      if (this.settings.nonFinite === 'skip' && undone.weights.length > 0) this.skips++;
+      else this.untold.push(undone);
+    }
   }
 
   /** Makes new attachments and refreshes real. */
@@ -198,9 +206,11 @@ export class Training {
     const before = new Map([...gradients.keys()].map(attachment => [attachment, clones(attachment.factors)]));
     const unlifted = new Map(before);
     try {
-      const ok = stepFactors(gradients, this.inners, this.settings, this.steps);
-      if (ok) this.verdicts.expect(this.steps, ok, gradients);
-      ok?.dispose();
+      const settled = stepFactors(gradients, this.inners, this.settings, this.steps);
+      if (settled) {
+        const names = [...gradients.keys()].map(({weight}) => describe(weight));
+        this.verdicts.expect(this.steps, settled, names);
+      }
       for (const [attachment, factors] of before) {
         const lift = () => attachment.lift(factors);
         if (this.measurements) this.measurements.lifting(attachment, factors, lift);
@@ -222,13 +232,19 @@ export class Training {
 
   /** Steps that were passed over, as far as it is known. */
   get skipped(): number {
-    return this.skips + (this.settings.nonFinite === 'skip' ? this.verdicts.undone.length : 0);
+    this.hear();
+    return this.skips;
   }
 
   /** Resolves when it is known of every step whether it was undone; throws as the next step would. */
   async checked(): Promise<void> {
-    await this.verdicts.settled();
+    await this.settled();
     this.expectDone();
+  }
+
+  /** Resolves when it is known of every step so far whether it was undone. */
+  async settled(): Promise<void> {
+    await this.verdicts.settled();
   }
 
   /** How far it has come. */
@@ -243,5 +259,6 @@ export class Training {
     this.pending = pending;
     this.skips = skips;
     this.verdicts.forget();
+    this.untold.length = 0;
   }
 }

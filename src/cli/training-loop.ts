@@ -1,7 +1,7 @@
 /** What every training of a command does: a step after another, until the last, a signal, or a refusal. */
 import {setImmediate} from 'node:timers/promises';
 import type * as tf from '@tensorflow/tfjs';
-import {ProjectedOptimizer} from '../optimizer.js';
+import type {ProjectedOptimizer} from '../optimizer.js';
 import type {Step} from './progress.js';
 
 export interface LoopOptions {
@@ -72,6 +72,6 @@ export async function minimized(
   const [value] = await before.data();
   before.dispose();
   // On webgpu it is known only now whether the step was refused.
-  if (optimizer instanceof ProjectedOptimizer) await optimizer.checked();
+  if ('checked' in optimizer) await (optimizer as ProjectedOptimizer).checked();
   return value!;
 }
