@@ -1,6 +1,7 @@
 import type {Variable} from '@tensorflow/tfjs-core';
 import {Variable as VariableClass} from '@tensorflow/tfjs-core';
 import {plainName} from '../targets.js';
+import {pathOf} from '../variable-path.js';
 
 /** A layer of tfjs-layers, as far as paths need it: a model is one that has layers. */
 export interface LayerLike {
@@ -33,8 +34,7 @@ export function namedWeights(of: WeightsOf): Map<string, Variable> {
     }
   };
   if (isModel(of)) walk(of, '');
-  else if (Array.isArray(of))
-    for (const variable of of as Variable[]) add(plainName(variable.name), variable);
+  else if (Array.isArray(of)) for (const variable of of as Variable[]) add(pathOf(variable), variable);
   else for (const [path, variable] of Object.entries(of as Record<string, Variable>)) add(path, variable);
   for (const [path, variable] of named) {
     if (variable instanceof VariableClass) continue;

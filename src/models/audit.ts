@@ -100,8 +100,11 @@ function expectAuditable(model: unknown): void {
   );
 }
 
+/** A model that was compiled has a `loss` too. */
+const isLossOf = (model: AuditedModel | AuditedLoss): model is AuditedLoss => 'variables' in model;
+
 const weightsOf = (model: AuditedModel | AuditedLoss): Variable[] =>
-  'loss' in model ? [...model.variables] : model.weights.map(weight => weight.read() as Variable);
+  isLossOf(model) ? [...model.variables] : model.weights.map(weight => weight.read() as Variable);
 
 async function auditHere(
   model: AuditedModel | AuditedLoss,
@@ -109,7 +112,7 @@ async function auditHere(
   optimizer: ProjectedOptimizer,
 ): Promise<Audit> {
   const {batchSize = 32, openAxis = 16, print = console.log} = options;
-  const isLoss = 'loss' in model;
+  const isLoss = isLossOf(model);
   const weights = weightsOf(model);
   const rows = optimizer.explain(weights, null);
   const trained = weights.filter((_, i) => rows[i]!.treatment !== 'freeze');

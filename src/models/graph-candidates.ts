@@ -11,9 +11,9 @@ export interface TrainableGraphModelOptions {
   /** Constants to make variables besides: scalars, statistics of a batch norm. Default: none. */
   readonly include?: Pattern;
   /** What the loss is made of, by signature key or node name: ops behind it block nothing. Default: the model's outputs. */
-  readonly outputs?: readonly string[];
+  readonly outputs?: string | readonly string[];
   /** Nodes that `apply` is fed at, where those are not the model's inputs: what lies before is not run. */
-  readonly inputs?: readonly string[];
+  readonly inputs?: string | readonly string[];
 }
 
 /** One constant of a graph that can be trained. */
@@ -36,11 +36,27 @@ export interface Survey {
   cuts(): Cuts;
 }
 
+function namesIn(
+  key: 'inputs' | 'outputs',
+  options: TrainableGraphModelOptions,
+): readonly string[] | undefined {
+  const given: unknown = options[key];
+  if (given === undefined) return undefined;
+  const names: unknown[] = Array.isArray(given) ? given : [given];
+  if (names.length === 0) throw new Error(`${key}: [] names no node; leave it out for those of the model`);
+  const wrong = names.find(name => typeof name !== 'string');
+  if (wrong !== undefined) {
+    throw new TypeError(
+      `${key} takes names of nodes or signature keys, e.g. ['dense/MatMul'], not ${String(wrong)}`,
+    );
+  }
+  return names as string[];
+}
+
 /** @throws Error when an op would have to run asynchronously, or the graph has no node of a name */
-export function survey(
-  {executor, signature}: GraphInternals,
-  {outputs = executor.outputNodes, inputs = []}: TrainableGraphModelOptions,
-): Survey {
+export function survey({executor, signature}: GraphInternals, options: TrainableGraphModelOptions): Survey {
+  const outputs = namesIn('outputs', options) ?? executor.outputNodes;
+  const inputs = namesIn('inputs', options) ?? [];
   const {nodes} = executor.graph;
   const nodeOf = (option: 'inputs' | 'outputs') => (key: string) => {
     const name = (signature?.[option]?.[key]?.name ?? key).replace(/:.*$/, '');

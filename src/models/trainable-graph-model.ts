@@ -1,7 +1,8 @@
 import type {io, NamedTensorMap, Tensor, Variable} from '@tensorflow/tfjs-core';
-import {dispose, engine, io as tfio, Tensor as TensorClass, variable} from '@tensorflow/tfjs-core';
+import {dispose, engine, io as tfio, keep, Tensor as TensorClass, variable} from '@tensorflow/tfjs-core';
 import {expectOptions} from '../options.js';
 import {isGone} from '../tensors.js';
+import {givePath} from '../variable-path.js';
 import type {Blocked} from './gradient-path.js';
 import {choose, survey, type TrainableGraphModelOptions} from './graph-candidates.js';
 import {exchangeWeights, type GraphModelLike, internalsOf} from './graph-model.js';
@@ -23,7 +24,7 @@ export interface TrainableGraphModel<M extends GraphModelLike = GraphModelLike> 
   apply(inputs: Tensor | Tensor[] | NamedTensorMap): Tensor;
   /** All outputs in their order, for use in a loss. */
   applyAll(inputs: Tensor | Tensor[] | NamedTensorMap): Tensor[];
-  /** Writes the model with the weights as they are now, to be loaded by `tf.loadGraphModel`. */
+  /** Writes the model with the weights as they are at the call, to be loaded by `tf.loadGraphModel`. */
   save(handlerOrUrl: io.IOHandler | string): Promise<io.SaveResult>;
   /** Makes the model what it was, bit by bit, and disposes the variables. */
   restore(): void;
@@ -58,6 +59,9 @@ export function trainableGraphModel<M extends GraphModelLike>(
   const internals = internalsOf(model);
   if (wrapped.has(model))
     throw new Error('this model is trainable already; restore() the first before making a second');
+  const {weightMap} = internals.executor;
+  if (Object.values(weightMap).some(tensors => tensors.some(({isDisposed}) => isDisposed)))
+    throw new Error('this model was disposed; load it again');
   const seen = survey(internals, options);
   const {candidates, outputs, fed} = seen;
   const chosen = choose(seen, options);
@@ -66,6 +70,7 @@ export function trainableGraphModel<M extends GraphModelLike>(
   const variables = Object.fromEntries(
     chosen.map(({name, node}) => [name, variable(sources.get(node.name)!, true, unusedName(name))]),
   );
+  for (const [path, each] of Object.entries(variables)) givePath(each, path);
   const byNode = new Map(chosen.map(({name, node}) => [node.name, variables[name]!]));
   try {
     exchangeWeights(internals, byNode);
@@ -123,11 +128,18 @@ export function trainableGraphModel<M extends GraphModelLike>(
     applyAll,
     async save(handlerOrUrl) {
       expectAlive();
+      const save = saverOf(handlerOrUrl);
       const moved = [...byNode].filter(([name, {dataId}]) => dataId !== sources.get(name)!.dataId);
-      const all = () =>
-        new Map(Object.entries(internals.executor.weightMap).map(([name, [tensor]]) => [name, tensor!]));
-      const artifacts = await mergedArtifacts(internals.artifacts, new Map(moved), all);
-      return saverOf(handlerOrUrl)(artifacts);
+      // Handles on the numbers of this moment: training may go on while they are fetched.
+      const now = new Map(moved.map(([name, each]) => [name, keep(each.clone())]));
+      try {
+        const all = () =>
+          new Map(Object.entries(weightMap).map(([name, [tensor]]) => [name, sources.get(name) ?? tensor!]));
+        const artifacts = await mergedArtifacts(internals.artifacts, now, () => new Map([...all(), ...now]));
+        return await save(artifacts);
+      } finally {
+        dispose([...now.values()]);
+      }
     },
     restore,
   };
@@ -158,12 +170,15 @@ function unusedName(name: string): string {
 function saverOf(handlerOrUrl: io.IOHandler | string): io.SaveHandler {
   const handlers = typeof handlerOrUrl === 'string' ? tfio.getSaveHandlers(handlerOrUrl) : [handlerOrUrl];
   const [handler] = handlers;
-  if (handlers.length !== 1 || !handler!.save) {
+  if (handlers.length !== 1 || !handler?.save) {
     throw new Error(
-      typeof handlerOrUrl === 'string'
-        ? `${handlers.length} handlers can save to ${handlerOrUrl}; one is needed`
-        : 'save needs a URL such as file://tuned, or a handler that has save',
+      typeof handlerOrUrl === 'string' && handlerOrUrl.startsWith('file://')
+        ? `nothing here can save to ${handlerOrUrl}: under Node give nodeFiles('${handlerOrUrl.slice(7)}') of ` +
+            'tfjs-lora/adapter, or import @tensorflow/tfjs-node'
+        : typeof handlerOrUrl === 'string'
+          ? `${handlers.length} handlers can save to ${handlerOrUrl}; one is needed`
+          : "save needs an address such as 'downloads://tuned', or a handler that has save",
     );
   }
-  return artifacts => handler!.save!(artifacts);
+  return artifacts => handler.save!(artifacts);
 }

@@ -39,6 +39,23 @@ describe('audit', () => {
     expect(lines.join('\n')).toMatch(/freezeBatchNorm/);
   });
 
+  test('a model that was compiled and trained is audited as any other', async () => {
+    const model = tf.sequential({layers: [tf.layers.dense({units: 32, inputShape: [16]})]});
+    const bare = await audit(model, {print: null});
+    for (const loss of [
+      'meanSquaredError',
+      (a: tf.Tensor, b: tf.Tensor) => tf.losses.meanSquaredError(a, b),
+    ]) {
+      const optimizer = loraAdam(1e-3, {rank: 2});
+      model.compile({optimizer, loss: loss as never});
+      await model.fit(tf.ones([4, 16]), tf.ones([4, 32]), {epochs: 1, verbose: 0});
+      expect(await audit(model, {print: null})).toEqual(bare);
+      expect((await audit(model, {optimizer, print: null})).trains).toBe(true);
+      optimizer.dispose();
+    }
+    model.dispose();
+  });
+
   test('a missing kernel is named with the weights it stops, those behind it are not, and the cure works', async () => {
     const [words, dense] = [tf.variable(normal([9, 8], 1)), tf.variable(normal([8, 7], 2))];
     const loss = () => {

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import {afterEach, expect, test, vi} from 'vitest';
+import {adapterOf, mergeAdapter} from '../../src/adapter/index.js';
 import {namedWeights} from '../../src/adapter/paths.js';
 import {lora, loraAdam, loraSgd, normal} from '../../src/index.js';
 import {trainableGraphModel, type TrainableGraphModel} from '../../src/models/trainable-graph-model.js';
@@ -621,10 +622,74 @@ onEachBackend('the life of a trainable GraphModel', () => {
     layers.dispose();
   });
 
+  test('what is saved is of the moment of the call, whatever comes after', async () => {
+    const input = CASES['mlp']!.x();
+    for (const after of ['train', 'restore'] as const) {
+      const trainable = trainableGraphModel(await mlp().load());
+      const [first, second] = list(trainable.variables);
+      const grow = (w: tf.Variable) => tf.tidy(() => w.assign(tf.mul(w, 1.5)));
+      grow(first!);
+      grow(second!);
+      const wanted = predicted(trainable.model as tf.GraphModel, input);
+      const tensors = numTensors();
+      const saving = saved(trainable);
+      if (after === 'restore') trainable.restore();
+      else {
+        grow(first!);
+        grow(second!);
+      }
+      const model = await tf.loadGraphModel(tf.io.fromMemory(await saving));
+      expect(predicted(model, input)).toEqual(wanted);
+      model.dispose();
+      if (after === 'train') expect(numTensors()).toBe(tensors);
+      trainable.restore();
+    }
+  });
+
+  test('outputs may be one name; none, and what is no name, is told; a model that was disposed too', async () => {
+    const model = await mlp().load();
+    const wrap = (options: object) => trainableGraphModel(model, options);
+    wrap({outputs: 'Identity', inputs: 'StatefulPartitionedCall/model/hidden/Relu'}).restore();
+    expect(() => wrap({outputs: 'zzz'})).toThrow('outputs: the graph has no node "zzz"');
+    expect(() => wrap({outputs: []})).toThrow('outputs: [] names no node');
+    expect(() => wrap({inputs: [3]})).toThrow(
+      "inputs takes names of nodes or signature keys, e.g. ['dense/MatMul'], not 3",
+    );
+    model.dispose();
+    expect(() => wrap({})).toThrow('this model was disposed; load it again');
+  });
+
+  test('names that end in a number are kept in an adapter of the optimizer alone', async () => {
+    const load = async () => {
+      const graph = new Graph();
+      graph.input('x', [-1, 6]);
+      ['unknown_7', 'unknown_12'].forEach((name, i) => graph.weight(name, i === 0 ? [6, 6] : [6, 5], i));
+      graph.node('MatMul', 'first', ['x', 'unknown_7']);
+      graph.node('MatMul', 'second', ['first', 'unknown_12']);
+      return trainableGraphModel(await graph.load());
+    };
+    const trainable = await load();
+    const input = normal([4, 6], 3);
+    const optimizer = loraAdam(0.1, {rank: 1});
+    for (let i = 0; i < 2; i++)
+      optimizer.minimize(() => towards(trainable.apply(input)), false, list(trainable.variables));
+    const adapter = await adapterOf(optimizer);
+    expect(adapter.weights.map(({path}) => path)).toEqual(['unknown_7', 'unknown_12']);
+    const wanted = values(trainable.apply(input));
+    trainable.restore();
+    const other = await load();
+    await mergeAdapter(other.variables, adapter);
+    expectClose(values(other.apply(input)), wanted, 1e-5);
+    other.restore();
+    optimizer.dispose();
+  });
+
   test('save wants a place', async () => {
     const trainable = trainableGraphModel(await mlp().load());
     await expect(trainable.save('nowhere://x')).rejects.toThrow('0 handlers can save to nowhere://x');
-    await expect(trainable.save({load: async () => ({})})).rejects.toThrow('save needs a URL');
+    await expect(trainable.save({load: async () => ({})})).rejects.toThrow('save needs an address');
+    await expect(trainable.save('file://tuned')).rejects.toThrow("nodeFiles('tuned') of tfjs-lora/adapter");
+    await expect(trainable.save(undefined as never)).rejects.toThrow('save needs an address');
     trainable.restore();
   });
 
