@@ -3,6 +3,7 @@ import {fromJson, recipeOf, toJson} from '../recipe.js';
 import type {Adapter, AdapterWeight, HostTensor, ModelPlace, WeightPrint} from './adapter.js';
 import {expectFit} from './fit.js';
 import {product} from './host.js';
+import {MAX_NAME, MAX_PRINT} from './limits.js';
 import {errorOf, oneLine, isRecord, own, parseJson, quote} from './untrusted.js';
 
 /**
@@ -26,8 +27,6 @@ const VERSION = '1';
 /** tfjs counts the numbers of a tensor in 31 bits, and has no tensors of more than 6 axes. */
 const MAX_SIZE = 2 ** 31 - 1;
 const MAX_AXES = 6;
-const MAX_NAME = 1024;
-const MAX_PRINT = 64;
 
 /** What files shall hold. Throws where `fromParts` could not read it again: equal adapters give equal parts. */
 export function toParts({weights, model, generatedBy, metadata}: Adapter): Parts {

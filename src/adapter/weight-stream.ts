@@ -20,7 +20,10 @@ export async function withWeightData(
     return artifacts;
   const {getWeightStream, ...rest} = artifacts;
   const {bytes: most, isExact} = sizeOfSpecs(where, artifacts.weightSpecs);
-  const reader = (getWeightStream.call(artifacts) as ReadableStream<unknown>).getReader();
+  const stream = getWeightStream.call(artifacts) as ReadableStream<unknown> | null | undefined;
+  if (typeof stream?.getReader !== 'function')
+    throw errorOf(`${where}: its getWeightStream gives no ReadableStream`);
+  const reader = stream.getReader();
   const parts: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
   try {
@@ -36,7 +39,7 @@ export async function withWeightData(
     }
   } catch (error) {
     // Whether it can be ended or not, this is what went wrong.
-    await reader.cancel(error).catch(() => {});
+    void reader.cancel(error).catch(() => {});
     throw error;
   }
   return {...rest, weightData: weightBytes(where, parts).buffer};

@@ -133,6 +133,15 @@ describe('the notes', () => {
     expect(weights.map(({path, base}) => [path, base])).toEqual([['a/kernel', null]]);
   });
 
+  test('of a base of another shape are left out; one path is enough to be wrong', () => {
+    const other = toPeft(noted(learned({'a/kernel': [5, 3]}, lora({rank: 1})).adapter));
+    const {metadata} = decodeSafetensors(other['adapter_model.safetensors']);
+    expect(read(withNotes(() => metadata)).weights.map(({base}) => base)).toEqual([null]);
+    expect(read(make()).weights.map(({base}) => base)).not.toEqual([null]);
+    const nameless = withNotes(notes => ({...notes, 'tfjs-lora.paths': '{"a.weight":""}'}));
+    expect(() => read(nameless)).toThrow("the metadata 'tfjs-lora.paths' is no object of paths");
+  });
+
   test('of another model than the weights are for are left out', () => {
     const model = {'b/kernel': tf.variable(tf.zeros([4, 3]))};
     const names = () => 'a';
@@ -149,6 +158,11 @@ describe('the notes', () => {
     '{"bases":{"a.weight":{"norm":"1","products":[]}}}',
     '{"bases":{"a.weight":{"norm":1e999,"products":[]}}}',
     '{"bases":{"a.weight":{"norm":1,"products":[null]}}}',
+    '{"bases":{"a.weight":{"norm":1,"products":[1]}}}',
+    `{"bases":{"a.weight":{"norm":1,"products":[${Array(65).fill(1)}],"shape":[4,3]}}}`,
+    '{"metadata":{"__proto__":"x"}}',
+    '{"model":[{"path":"a/kernel","shape":[4,3]},{"path":"a/kernel","shape":[4,3]}]}',
+    '{"model":[{"path":"","shape":[1]}]}',
     '{"model":{}}',
     '{"model":[{"path":1,"shape":[]}]}',
     '{"model":[{"path":"a","shape":[-1]}]}',

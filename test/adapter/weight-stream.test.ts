@@ -89,6 +89,22 @@ describe('an adapter that comes as a stream', () => {
     expect(endless.pulled).toBe(Math.ceil(byteLength / 16) + 1);
   });
 
+  test('that cannot be ended, and one that is none, are told at once', async () => {
+    const artifacts = toArtifacts(adapter);
+    const stubborn = new ReadableStream({
+      pull: controller => controller.enqueue(new Uint8Array(1 << 20)),
+      cancel: () => new Promise(() => {}),
+    });
+    for (const [stream, message] of [
+      [stubborn, 'and the stream of weights has more'],
+      [null, 'its getWeightStream gives no ReadableStream'],
+    ] as const) {
+      const {weightData: _, ...rest} = artifacts;
+      const load = async () => ({...rest, getWeightStream: () => stream as ReadableStream<ArrayBuffer>});
+      await expect(readAdapter({load} as tf.io.IOHandler)).rejects.toThrow(message);
+    }
+  });
+
   test.each<[string, (artifacts: tf.io.ModelArtifacts) => Streaming, RegExp]>([
     [
       'that is cut off',
