@@ -96,6 +96,7 @@ export const methods: Readonly<Record<string, Feature>> = {
   kronecker: method(kronecker({rank: 2})),
   additive: method(additive({rank: 2})),
   'flora, chosen anew': method(flora({rank: 3}), {refresh: every(2), moments: 'reset'}),
+  'flora, moments transported': method(flora({rank: 3}), {refresh: every(2), moments: 'transport'}),
   'randomProjection, chosen anew': method(randomProjection({rank: 2}), {refresh: every(2), moments: 'reset'}),
   'galore, chosen anew': method(galore({rank: 3}), {refresh: every(2), moments: 'keep'}),
   'galore, moments transported': method(galore({rank: 3}), {refresh: every(2), moments: 'transport'}),
@@ -137,6 +138,37 @@ export const features: Readonly<Record<string, Feature>> = {
       optimizer.dispose();
       tf.dispose(gradients);
       dispose();
+    }
+  },
+  'steps with NaN among sound ones, passed over': async () => {
+    const [w, cube] = tf.tidy(() => [
+      tf.variable(normal([12, 10], 1), true, 'w'),
+      tf.variable(tf.reshape(normal([8, 12], 2), [2, 2, 2, 3, 4]), true, 'cube'),
+    ]);
+    const optimizer = projected(adam(), lora({rank: 2}), {targets: 'w', rest: 'train', nonFinite: 'skip'});
+    try {
+      for (const [of, factor] of [
+        [[w, cube], 1],
+        [[w], NaN],
+        [[w, cube], 1],
+        [[cube], Infinity],
+        [[w, cube], NaN],
+        [[w], 1],
+        [[w, cube], 1],
+      ] as const) {
+        const gradients = tf.tidy(() =>
+          Object.fromEntries(
+            of.map(v => [v.name, tf.mul(tf.reshape(normal([v.size, 1], v.rank), v.shape), factor)]),
+          ),
+        );
+        optimizer.applyGradients(gradients as never);
+        tf.dispose(gradients);
+      }
+      await optimizer.checked();
+      return [optimizer.skipped, ...(await w.data()), ...(await cube.data())];
+    } finally {
+      optimizer.dispose();
+      tf.dispose([w, cube]);
     }
   },
   telemetry: () =>
