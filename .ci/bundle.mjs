@@ -15,18 +15,18 @@ const entries = /dist\/(adapter|models|resume|rules|wasm|testing|reference|cli)\
 
 const cases = [
   // [what, KiB, what must not be in it …]
-  [`export {loraAdam} from 'tfjs-lora'`, 29.5, decompositions, otherMethods, entries],
-  [`export {projected, dora} from 'tfjs-lora'`, 29, decompositions, entries],
-  [`export {projected, galore} from 'tfjs-lora'`, 48, entries],
-  [`export {loraAdam, audit} from 'tfjs-lora'`, 32, decompositions, otherMethods, /dist\/(adapter|resume)/],
+  [`export {loraAdam} from 'tfjs-lora'`, 30, decompositions, otherMethods, entries],
+  [`export {projected, dora} from 'tfjs-lora'`, 29.5, decompositions, entries],
+  [`export {projected, galore} from 'tfjs-lora'`, 48.5, entries],
+  [`export {loraAdam, audit} from 'tfjs-lora'`, 32.5, decompositions, otherMethods, /dist\/(adapter|resume)/],
   [
     `export {loraAdam, trainableGraphModel} from 'tfjs-lora'`,
-    35,
+    35.5,
     decompositions,
     otherMethods,
     /dist\/resume/,
   ],
-  [`export * from 'tfjs-lora'`, 70, /dist\/(adapter\/(?!paths)|resume|wasm|testing|reference|cli)/],
+  [`export * from 'tfjs-lora'`, 70.5, /dist\/(adapter\/(?!paths)|resume|wasm|testing|reference|cli)/],
   [
     `export {saveAdapter} from 'tfjs-lora/adapter'`,
     14.5,
@@ -38,7 +38,7 @@ const cases = [
   [`export {toPeft, fromPeft} from 'tfjs-lora/adapter'`, 19.5, decompositions, othersThanPeft],
   [`export {loadAdapter} from 'tfjs-lora/adapter'`, 47.5, /dist\/(optimizer|telemetry|resume)/],
   [`export * from 'tfjs-lora/adapter'`, 75, /dist\/(optimizer|telemetry)/],
-  [`export {loraAdam} from 'tfjs-lora'; export {saveAdapter} from 'tfjs-lora/adapter'`, 42, decompositions],
+  [`export {loraAdam} from 'tfjs-lora'; export {saveAdapter} from 'tfjs-lora/adapter'`, 42.5, decompositions],
   [`export {installWasmKernels} from 'tfjs-lora/wasm'`, 5.5, /dist\/(?!wasm)/],
   // No side effect but the registration in index.js: what is not used is dropped.
   [`export {cosine} from './dist/schedule.js'`, 1, /dist\/(?!schedule|options|recipe)/],
@@ -64,7 +64,7 @@ for (const [contents, limit, ...unwanted] of cases) {
     failures.push(`${contents} brings ${file}`);
   }
 }
-report('the global tfLora', compressed(readFileSync(`${root}/dist/browser/tfjs-lora.js`)), 112);
+report('the global tfLora', compressed(readFileSync(`${root}/dist/browser/tfjs-lora.js`)), 114);
 for (const failure of failures) console.error(failure);
 if (failures.length > 0) process.exit(1);
 
