@@ -9,6 +9,8 @@ export interface Features {
   /** Of one example. */
   readonly shape: readonly number[];
   readonly values: Float32Array;
+  /** What text was read through. */
+  readonly vocabulary?: Vocabulary;
   /** What people should know of them. */
   readonly note?: string | undefined;
 }
@@ -138,7 +140,7 @@ function tokensOf(
   const tokens = vocabulary.isOfCharacters ? 'characters' : 'words';
   const note =
     share > 0.5 ? `${percent(share)} of the ${tokens} of the text are not in ${vocabulary.file}` : undefined;
-  return {shape: [length], values, note};
+  return {shape: [length], values, vocabulary, note};
 }
 
 /** Rows without empty cells in the columns that count, and how many are left out. */
