@@ -22,6 +22,7 @@ import {outOfReach} from './finetune/reach.js';
 import type {Result} from './finetune/result.js';
 import {describeMethod, facts, resultPage, resultText} from './finetune/show.js';
 import {training} from './finetune/train.js';
+import {type Remark, verdictOf} from './finetune/verdict.js';
 import {otherUnits} from './finetune/units.js';
 import {Interruption} from './interruption.js';
 import {version} from './package.js';
@@ -50,7 +51,8 @@ export async function finetune(args: string[]): Promise<number> {
   const steps = options.steps ?? options.epochs * perEpoch;
   const making = makingOf(given, prepared, options, steps);
   const out = folderOf(options);
-  expectApart(out, given.folder, options.data, options.out !== undefined);
+  const data = [options.data, ...(options.test === undefined ? [] : [options.test])];
+  expectApart(out, given.folder, data, options.out !== undefined);
   const from = options.resume ? await placeToGoOn(out, making, options) : undefined;
   const thaw =
     options.batchNorm === 'freeze' && hasBatchNorm(prepared.model) ? freezeBatchNorm(prepared.model) : null;
@@ -151,7 +153,9 @@ interface Plan {
 
 class Run {
   /** Warnings and notes besides those of what was understood. */
-  private readonly remarks: [name: string, text: string][] = [];
+  private readonly remarks: Remark[] = [];
+  /** Of the names in the lines of what was understood. */
+  private width = 0;
 
   constructor(
     private readonly prepared: Prepared,
@@ -192,7 +196,7 @@ class Run {
     const warning = otherUnits(outputs, train.targets, before.rmse / baseline.rmse);
     if (warning === undefined) return;
     this.remarks.push(['Warning', warning]);
-    console.log(facts([['Warning', warning]]));
+    console.log(facts([['Warning', warning]], this.width));
   }
 
   private introduce(): void {
@@ -208,6 +212,7 @@ class Run {
       ['Backend', note],
       ...(advice === undefined ? [] : [['Advice', advice] as [string, string]]),
     ];
+    this.width = Math.max(...pairs.map(([name]) => name.length));
     console.log(facts([...pairs, ...this.remarks]));
   }
 
@@ -227,19 +232,19 @@ class Run {
 
     const after = done.diverged ? undefined : await this.measureUnless(interruption.signal);
     const result = this.result(done, kept.adapterBytes, before, after);
-    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes(), ...this.verdict(after)];
-    const remarks = [...this.remarks, ...notes.map((text): [string, string] => ['Note', text])];
+    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes()];
+    const told = [...notes.map((text): Remark => ['Note', text]), ...this.verdict(before, after)];
+    const remarks = [...this.remarks, ...told];
     await writeFiles({
       [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note, remarks),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
-    const told = notes.map(note => `Note     ${note}`);
     if (!after) {
       console.log(`Stopped after step ${trained} of ${steps}. What was learned until then is in ${out}.`);
-      for (const line of told) console.log(line);
+      if (told.length > 0) console.log(facts(told));
       return interruption.exitCode ?? 1;
     }
-    console.log(['', resultText(result), ...told].join('\n'));
+    console.log(['', resultText(result, told)].join('\n'));
     if (Number.isFinite(after.loss)) return 0;
     console.error(`tfjs-lora: the training diverged: lower --lr (${options.lr})`);
     return 1;
@@ -336,12 +341,8 @@ class Run {
     return notes;
   }
 
-  /** Where the training was of no use so far. */
-  private verdict(after: Scores | undefined): string[] {
-    const baseline = this.baseline();
-    if (!after || !(after.loss >= baseline.loss)) return [];
-    const what = 'rmse' in baseline ? 'always giving the mean' : 'guessing by the shares of the classes';
-    return [`${what} is as good or better: more --epochs, another --lr or other inputs may help`];
+  private verdict(before: Scores, after: Scores | undefined): Remark[] {
+    return after ? verdictOf(before, after, this.baseline(), this.options.lr) : [];
   }
 
   private effective(): Result['options'] {

@@ -2,7 +2,7 @@
 import {percent, several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {listed} from './labels.js';
-import {fault, isMissing, numberIn, type Records} from './records.js';
+import {commaAdvice, fault, hasDecimalComma, isMissing, numberIn, type Records} from './records.js';
 import {idsOf, unknownShare, type Vocabulary, vocabularyFiles} from './vocabulary.js';
 
 export interface Features {
@@ -106,6 +106,11 @@ function unusable(records: Records, column: string, place: number, i: number): U
   if (fault(cell) !== 'is no number') {
     return new UsageError(
       `${name}: "${column}" ${fault(cell)} in line ${lines[i]} (${cell}): give it in another unit`,
+    );
+  }
+  if (hasDecimalComma(cell)) {
+    return new UsageError(
+      `${name}: "${column}" is no number in line ${lines[i]} ("${cell}"): ${commaAdvice(cell)}`,
     );
   }
   return new UsageError(

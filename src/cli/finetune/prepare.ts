@@ -204,9 +204,8 @@ async function load(
       rows: pictures.labels.map(label => [label]),
       where: pictures.where,
     };
-    const notes = pictures.note === undefined ? [] : [pictures.note];
     const features = await pictureFeatures(pictures, input.shape, options.resize);
-    return {...features, labels, columns: null, known: known?.scale ? known : null, notes};
+    return {...features, labels, columns: null, known: known?.scale ? known : null, notes: pictures.notes};
   }
   const {name} = source.records;
   const labelled = labelColumns(source.records, options.label);
