@@ -227,6 +227,9 @@ async function load(
   };
   expectLabels(labels);
   const {note, ...features} = featuresOf(records, columns, input, readVocabulary(folder));
+  if (features.vocabulary && options.standardise) {
+    throw new UsageError(`--standardise goes with columns of numbers, and "${columns[0]}" is text`);
+  }
   return {
     ...features,
     labels,

@@ -150,4 +150,6 @@ test('text takes its vocabulary along', async () => {
   const [was, is] = [resultOf('told').heldOut.after, resultOf('told-on').heldOut.before] as ClassScores[];
   expect(is).toEqual(was);
   expect(existsSync(at('told-on/model/vocab.txt'))).toBe(true);
+  expect(await finetune('words', 'films.csv', 'none', '--standardise')).toBe(2);
+  expect(said.at(-1)).toMatch(/--standardise goes with columns of numbers, and "text" is text$/);
 });
