@@ -14,7 +14,7 @@ import {keepAdapter} from './finetune/keep.js';
 import {expectSameMaking, type Making, makingOf} from './finetune/making.js';
 import {factsFile} from './finetune/known.js';
 import {baselineOf, outputsOf, type Scores, scoresOf} from './finetune/measure.js';
-import {expectFinite, readModel} from './finetune/model.js';
+import {expectFinite, type Given, readModel} from './finetune/model.js';
 import {optimizerFor} from './finetune/optimizer.js';
 import {type Options, readOptions} from './finetune/options.js';
 import {classesFile, prepare, type Prepared} from './finetune/prepare.js';
@@ -47,6 +47,14 @@ export async function finetune(args: string[]): Promise<number> {
   const given = await readModel(options.model);
   await expectFinite(given.model);
   const prepared = await prepare(given, options);
+  try {
+    return await runOn(prepared, given, backend, options);
+  } finally {
+    prepared.model.dispose();
+  }
+}
+
+async function runOn(prepared: Prepared, given: Given, backend: Backend, options: Options): Promise<number> {
   const perEpoch = Math.ceil(prepared.train.size / options.batch);
   const steps = options.steps ?? options.epochs * perEpoch;
   const making = makingOf(given, prepared, options, steps);
@@ -56,16 +64,16 @@ export async function finetune(args: string[]): Promise<number> {
   const from = options.resume ? await placeToGoOn(out, making, options) : undefined;
   const thaw =
     options.batchNorm === 'freeze' && hasBatchNorm(prepared.model) ? freezeBatchNorm(prepared.model) : null;
-  const optimizer = optimizerFor(prepared.model, prepared.head, options, steps);
+  let optimizer: ProjectedOptimizer | undefined;
   try {
+    optimizer = optimizerFor(prepared.model, prepared.head, options, steps);
     const {parameters, warnings} = await expectTrainable(prepared.model, optimizer, options);
     expectWritable(out);
     const plan = {steps, out, making, from, parameters, warnings};
     return await new Run(prepared, optimizer, backend, options, plan).run();
   } finally {
     thaw?.();
-    optimizer.dispose();
-    prepared.model.dispose();
+    optimizer?.dispose();
   }
 }
 

@@ -134,6 +134,18 @@ test('examples of --test, images, a vocabulary', async () => {
   expect(said.at(-1)).toMatch(/--resume: the vocabulary beside the model .*words is not what/);
 });
 
+test('a data.json that has come since, and a refusal leaves no tensor', async () => {
+  cpSync(at('run'), at('known-run'), {recursive: true});
+  cpSync(at('two'), at('known'), {recursive: true});
+  write(at('known/data.json'), readFileSync(at('run/model/data.json')));
+  const {numTensors} = tf.memory();
+  expect(await finetune('known', 'clouds.csv', 'known-run', ...steps, '--resume')).toBe(2);
+  expect(said.at(-1)).toMatch(
+    /--resume: the data\.json beside the model .*known is not what the run began with/,
+  );
+  expect(tf.memory().numTensors).toBe(numTensors);
+});
+
 test('a new run begins in no folder of checkpoints', async () => {
   cpSync(at('run/checkpoints'), at('killed/checkpoints'), {recursive: true});
   expect(await finetune('two', 'changed.csv', 'killed', ...steps)).toBe(2);
