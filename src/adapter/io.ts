@@ -32,7 +32,7 @@ function find(url: string, direction: 'save' | 'load'): io.IOHandler {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1];
   const what = scheme
     ? `nothing here can ${direction} ${scheme}://`
-    : `an address begins with a scheme${isNode() ? `: is 'file://${url}' meant?` : ''}`;
+    : `an address begins with a scheme${isNode() ? `, so perhaps 'file://${url}'` : ''}`;
   throw errorOf(
     `cannot ${direction} '${url}': ${what}. Known here: ${known.map(name => `${name}://`).join(', ') || 'none'}. ` +
       'Use one of these, register another with tf.io.registerSaveRouter and registerLoadRouter, or pass a tf.io.IOHandler',

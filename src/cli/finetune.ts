@@ -3,14 +3,18 @@ import {existsSync, readFileSync} from 'node:fs';
 import {basename, extname, join, resolve} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {type ProjectedOptimizer, audit, freezeBatchNorm} from '../index.js';
+import {ioHandler} from '../adapter/io.js';
+import {readArtifacts} from '../resume/contents.js';
 import {checkpoints, latestCheckpoint, loadCheckpoint} from '../resume/index.js';
 import {countParameters} from './adapt/optimizer.js';
 import {type Backend, chooseBackend} from './backend.js';
 import {expectWritable, mergedFolder, runFiles, runFolder, saveModel, writeFiles} from './files.js';
 import {expectApart} from './finetune/apart.js';
 import {keepAdapter} from './finetune/keep.js';
+import {expectSameMaking, type Making, makingOf} from './finetune/making.js';
+import {factsFile} from './finetune/known.js';
 import {baselineOf, outputsOf, type Scores, scoresOf} from './finetune/measure.js';
-import {expectFinite, readModel} from './finetune/model.js';
+import {expectFinite, type Given, readModel} from './finetune/model.js';
 import {optimizerFor} from './finetune/optimizer.js';
 import {type Options, readOptions} from './finetune/options.js';
 import {classesFile, prepare, type Prepared} from './finetune/prepare.js';
@@ -18,6 +22,7 @@ import {outOfReach} from './finetune/reach.js';
 import type {Result} from './finetune/result.js';
 import {describeMethod, facts, resultPage, resultText} from './finetune/show.js';
 import {training} from './finetune/train.js';
+import {type Remark, verdictOf} from './finetune/verdict.js';
 import {otherUnits} from './finetune/units.js';
 import {Interruption} from './interruption.js';
 import {version} from './package.js';
@@ -42,21 +47,33 @@ export async function finetune(args: string[]): Promise<number> {
   const given = await readModel(options.model);
   await expectFinite(given.model);
   const prepared = await prepare(given, options);
+  try {
+    return await runOn(prepared, given, backend, options);
+  } finally {
+    prepared.model.dispose();
+  }
+}
+
+async function runOn(prepared: Prepared, given: Given, backend: Backend, options: Options): Promise<number> {
   const perEpoch = Math.ceil(prepared.train.size / options.batch);
   const steps = options.steps ?? options.epochs * perEpoch;
+  const making = makingOf(given, prepared, options, steps);
+  const out = folderOf(options);
+  const data = [options.data, ...(options.test === undefined ? [] : [options.test])];
+  expectApart(out, given.folder, data, options.out !== undefined);
+  const from = options.resume ? await placeToGoOn(out, making, options) : undefined;
   const thaw =
     options.batchNorm === 'freeze' && hasBatchNorm(prepared.model) ? freezeBatchNorm(prepared.model) : null;
-  const optimizer = optimizerFor(prepared.model, prepared.head, options, steps);
+  let optimizer: ProjectedOptimizer | undefined;
   try {
+    optimizer = optimizerFor(prepared.model, prepared.head, options, steps);
     const {parameters, warnings} = await expectTrainable(prepared.model, optimizer, options);
-    const out = folderOf(options);
-    expectApart(out, given.folder, options.data, options.out !== undefined);
     expectWritable(out);
-    return await new Run(prepared, optimizer, backend, options, {steps, out, parameters, warnings}).run();
+    const plan = {steps, out, making, from, parameters, warnings};
+    return await new Run(prepared, optimizer, backend, options, plan).run();
   } finally {
     thaw?.();
-    optimizer.dispose();
-    prepared.model.dispose();
+    optimizer?.dispose();
   }
 }
 
@@ -87,12 +104,44 @@ function hasBatchNorm(model: tf.LayersModel): boolean {
 const checkpointFolder = (out: string) => join(out, 'checkpoints');
 
 function folderOf({out, data, resume}: Options): string {
-  if (!resume) return runFolder(out, join('runs', dataName(data)));
+  if (!resume) {
+    const folder = runFolder(out, join('runs', dataName(data)));
+    if (!existsSync(checkpointFolder(folder))) return folder;
+    throw new UsageError(
+      `${folder} holds checkpoints of a run: add --resume to go on with it, or give another --out`,
+    );
+  }
   const folder = out ?? join('runs', dataName(data));
   if (existsSync(checkpointFolder(folder))) return folder;
   throw new UsageError(
     `--resume: no checkpoints in ${folder}: give the --out of a run with --checkpoint-every`,
   );
+}
+
+/** What a checkpoint of such a run holds as its data. */
+interface Kept {
+  /** Of every step before. */
+  readonly loss: number[];
+  readonly making?: Making;
+}
+
+/**
+ * The last checkpoint that is whole.
+ * @throws UsageError where there is none, and where its run was made of something else
+ */
+async function placeToGoOn(out: string, making: Making, options: Options): Promise<string> {
+  const folder = checkpointFolder(out);
+  const latest = await latestCheckpoint(`file://${resolve(folder)}`);
+  if (latest === null) throw new UsageError(`--resume: no checkpoint in ${folder} is whole`);
+  const {contents} = await readArtifacts(latest, ioHandler(latest, 'load'));
+  const then = (contents.data as Kept | null)?.making;
+  if (!then) {
+    throw new UsageError(
+      `--resume: the checkpoints in ${folder} do not say what their run was made of: begin another run in another --out`,
+    );
+  }
+  expectSameMaking(then, making, options);
+  return latest;
 }
 
 const dataName = (data: string) => basename(resolve(data), extname(data)).replace(/[^\w.-]+/g, '-') || 'data';
@@ -103,13 +152,18 @@ const fitLines = (names: readonly string[]) => names.every(name => !/[\r\n]/.tes
 interface Plan {
   readonly steps: number;
   readonly out: string;
+  readonly making: Making;
+  /** The address of the checkpoint to go on from. */
+  readonly from: string | undefined;
   readonly parameters: Result['parameters'];
   readonly warnings: readonly string[];
 }
 
 class Run {
   /** Warnings and notes besides those of what was understood. */
-  private readonly remarks: [name: string, text: string][] = [];
+  private readonly remarks: Remark[] = [];
+  /** Of the names in the lines of what was understood. */
+  private width = 0;
 
   constructor(
     private readonly prepared: Prepared,
@@ -150,7 +204,7 @@ class Run {
     const warning = otherUnits(outputs, train.targets, before.rmse / baseline.rmse);
     if (warning === undefined) return;
     this.remarks.push(['Warning', warning]);
-    console.log(facts([['Warning', warning]]));
+    console.log(facts([['Warning', warning]], this.width));
   }
 
   private introduce(): void {
@@ -166,6 +220,7 @@ class Run {
       ['Backend', note],
       ...(advice === undefined ? [] : [['Advice', advice] as [string, string]]),
     ];
+    this.width = Math.max(...pairs.map(([name]) => name.length));
     console.log(facts([...pairs, ...this.remarks]));
   }
 
@@ -185,19 +240,19 @@ class Run {
 
     const after = done.diverged ? undefined : await this.measureUnless(interruption.signal);
     const result = this.result(done, kept.adapterBytes, before, after);
-    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes(), ...this.verdict(after)];
-    const remarks = [...this.remarks, ...notes.map((text): [string, string] => ['Note', text])];
+    const notes = [...(kept.note === undefined ? [] : [kept.note]), ...this.notes()];
+    const told = [...notes.map((text): Remark => ['Note', text]), ...this.verdict(before, after)];
+    const remarks = [...this.remarks, ...told];
     await writeFiles({
       [join(out, runFiles.report)]: resultPage(result, prepared.understood, this.backend.note, remarks),
       [join(out, runFiles.result)]: JSON.stringify(result, null, 2) + '\n',
     });
-    const told = notes.map(note => `Note     ${note}`);
     if (!after) {
       console.log(`Stopped after step ${trained} of ${steps}. What was learned until then is in ${out}.`);
-      for (const line of told) console.log(line);
+      if (told.length > 0) console.log(facts(told));
       return interruption.exitCode ?? 1;
     }
-    console.log(['', resultText(result), ...told].join('\n'));
+    console.log(['', resultText(result, told)].join('\n'));
     if (Number.isFinite(after.loss)) return 0;
     console.error(`tfjs-lora: the training diverged: lower --lr (${options.lr})`);
     return 1;
@@ -205,14 +260,12 @@ class Run {
 
   /** Losses of the steps before, where a run is resumed. */
   private async takeUp(): Promise<number[]> {
-    if (!this.options.resume) return [];
-    const folder = checkpointFolder(this.plan.out);
-    const latest = await latestCheckpoint(`file://${resolve(folder)}`);
-    if (latest === null) throw new UsageError(`--resume: no checkpoint in ${folder} is whole`);
+    const {from} = this.plan;
+    if (from === undefined) return [];
     try {
-      const {data, step} = await loadCheckpoint(this.optimizer, latest, {model: this.prepared.model});
+      const {data, step} = await loadCheckpoint(this.optimizer, from, {model: this.prepared.model});
       console.log(`Going on after step ${step}.`);
-      return (data as {loss: number[]}).loss;
+      return (data as Kept).loss;
     } catch (error) {
       throw new UsageError(`--resume: ${(error as Error).message}`);
     }
@@ -223,14 +276,14 @@ class Run {
     const {model, task, train} = this.prepared;
     const unit = task.kind === 'classes' ? 'nats' : '';
     const {batch, seed, checkpointEvery} = this.options;
-    const {steps, out} = this.plan;
+    const {steps, out, making} = this.plan;
     const progress = progressLine(process.stderr, undefined, '', {loss: unit, tokens: 'examples'});
     const keeper =
       checkpointEvery === undefined
         ? null
         : checkpoints({optimizer: this.optimizer, model}, `file://${resolve(checkpointFolder(out))}`, {
             every: {steps: checkpointEvery},
-            data: () => ({loss}),
+            data: (): Kept => ({loss, making}),
           });
     return withProgress(progress, show =>
       training(model, this.optimizer, task, train, {
@@ -272,10 +325,11 @@ class Run {
 
   /** The merged model, and what one must know to use it. */
   private async writeModel(): Promise<void> {
-    const {model, task, input} = this.prepared;
+    const {model, task, input, files} = this.prepared;
     const classes = task.kind === 'classes' && fitLines(task.classes);
     await saveModel(model, join(this.plan.out, mergedFolder), {
-      'data.json': JSON.stringify(input, null, 2) + '\n',
+      ...files,
+      [factsFile]: JSON.stringify(input, null, 2) + '\n',
       ...(classes && {[classesFile]: task.classes.join('\n') + '\n'}),
     });
   }
@@ -295,12 +349,8 @@ class Run {
     return notes;
   }
 
-  /** Where the training was of no use so far. */
-  private verdict(after: Scores | undefined): string[] {
-    const baseline = this.baseline();
-    if (!after || !(after.loss >= baseline.loss)) return [];
-    const what = 'rmse' in baseline ? 'always giving the mean' : 'guessing by the shares of the classes';
-    return [`${what} is as good or better: more --epochs, another --lr or other inputs may help`];
+  private verdict(before: Scores, after: Scores | undefined): Remark[] {
+    return after ? verdictOf(before, after, this.baseline(), this.options.lr) : [];
   }
 
   private effective(): Result['options'] {
@@ -315,7 +365,7 @@ class Run {
   }
 
   private result(
-    {loss, msPerStep}: Training,
+    {loss, taken, msPerStep}: Training,
     adapterBytes: number | null,
     before: Scores,
     after: Scores | undefined,
@@ -333,7 +383,7 @@ class Run {
       modelBytes: ['model.json', 'weights.bin']
         .map(file => readFileSync(join(this.plan.out, mergedFolder, file)).length)
         .reduce((sum, size) => sum + size),
-      msPerStep: Number(msPerStep.toFixed(1)),
+      msPerStep: taken === 0 ? null : Number(msPerStep.toFixed(1)),
       steps: loss.length,
       loss,
       options: this.effective(),

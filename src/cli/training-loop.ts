@@ -21,6 +21,8 @@ export interface LoopOptions {
 export interface Training {
   /** Of every step taken, also before. */
   readonly loss: number[];
+  /** Steps that were taken now. */
+  readonly taken: number;
   /** Median time of a step, in milliseconds; 0 without a step. */
   readonly msPerStep: number;
   /** Whether the loss or a gradient was no number at the step after the last: it moved nothing. */
@@ -56,7 +58,7 @@ export async function trainingLoop(
     // Lets signals such as Ctrl-C be seen: nothing above waits for anything.
     await setImmediate();
   }
-  return {loss, msPerStep: median(times), diverged};
+  return {loss, taken: times.length, msPerStep: median(times), diverged};
 }
 
 /** Of an even number the upper of the two in the middle. */
@@ -71,7 +73,8 @@ export async function minimized(
   const before = optimizer.minimize(cost, true, variables)!;
   const [value] = await before.data();
   before.dispose();
-  // On webgpu it is known only now whether the step was refused.
+  // On webgpu it is known only now whether the step was refused. To tfjs all that minimizes is an instance of every
+  // optimizer class.
   if ('checked' in optimizer) await (optimizer as ProjectedOptimizer).checked();
   return value!;
 }

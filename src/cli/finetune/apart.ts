@@ -4,14 +4,15 @@ import {mergedFolder} from '../files.js';
 import {UsageError} from '../usage-error.js';
 
 /**
- * A run writes nothing over the model; nor, where its folder was asked for, within the folders of model and data.
+ * A run writes nothing over the model; nor, where its folder was asked for, within the folder of the model or a folder of
+ * images, nor into the folder in which a file of data lies (a new folder there is fine).
  * @param out the folder of the run
  * @param model the folder of the model
- * @param data the path of the data
+ * @param data the paths of data
  * @param isAsked whether `out` is an `--out` of the user's and not the usual folder, which is new
  * @throws UsageError where it would
  */
-export function expectApart(out: string, model: string, data: string, isAsked: boolean): void {
+export function expectApart(out: string, model: string, data: readonly string[], isAsked: boolean): void {
   const clash = (place: string, whose: string) => {
     const where = realPlace(place) === realPlace(out) ? 'is' : 'lies within';
     return new UsageError(
@@ -19,8 +20,12 @@ export function expectApart(out: string, model: string, data: string, isAsked: b
     );
   };
   if (isAsked && holds(model, out)) throw clash(model, 'model');
-  if (isAsked && existsSync(data) && statSync(data).isDirectory() && holds(data, out))
-    throw clash(data, 'data');
+  for (const path of isAsked ? data : []) {
+    if (!existsSync(path)) continue;
+    if (!statSync(path).isDirectory()) {
+      if (realPlace(dirname(resolve(path))) === realPlace(out)) throw clash(dirname(path), 'data');
+    } else if (holds(path, out)) throw clash(path, 'data');
+  }
   if (realPlace(join(out, mergedFolder)) === realPlace(model)) {
     throw new UsageError(
       `the run would write over the model: ${join(out, mergedFolder)}: give an --out elsewhere`,

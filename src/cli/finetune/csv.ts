@@ -19,7 +19,8 @@ interface Line {
  */
 export function readCsv(name: string, text: string, header?: boolean): Records {
   const plain = text.replace(/^\ufeff/, '');
-  const lines = [...linesOf(name, plain, separatorOf(plain))];
+  const separator = separatorOf(plain);
+  const lines = [...linesOf(name, plain, separator)];
   if (lines.length === 0) throw new UsageError(`${name} is empty`);
   const first = lines[0]!;
   const isNamed = header ?? namesColumns(first.cells);
@@ -31,11 +32,21 @@ export function readCsv(name: string, text: string, header?: boolean): Records {
   const ragged = rows.find(({cells}) => cells.length !== columns.length);
   if (ragged) {
     const {line, cells} = ragged;
+    const pair = pairIn(cells);
     throw new UsageError(
-      `${name}: line ${line} has ${several(cells.length, 'cell')}, and the first line ${columns.length}`,
+      `${name}: line ${line} has ${several(cells.length, 'cell')}, and the first line ${columns.length}` +
+        (separator === ',' && cells.length > columns.length && pair !== undefined
+          ? ` (if these are decimal commas, write points: ${pair})`
+          : ''),
     );
   }
   return {name, columns, rows: rows.map(({cells}) => cells), lines: rows.map(({line}) => line)};
+}
+
+/** Two cells of digits beside each other, as the number with a point that they may have been. */
+function pairIn(cells: readonly string[]): string | undefined {
+  const i = cells.findIndex((cell, k) => /^[-+]?\d+$/.test(cell) && /^\d+$/.test(cells[k + 1] ?? ''));
+  return i < 0 ? undefined : `${cells[i]}.${cells[i + 1]}`;
 }
 
 /** A name is no number. */

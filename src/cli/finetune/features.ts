@@ -2,13 +2,15 @@
 import {percent, several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {listed} from './labels.js';
-import {fault, isMissing, numberIn, type Records} from './records.js';
+import {commaAdvice, fault, hasDecimalComma, isMissing, numberIn, type Records} from './records.js';
 import {idsOf, unknownShare, type Vocabulary, vocabularyFiles} from './vocabulary.js';
 
 export interface Features {
   /** Of one example. */
   readonly shape: readonly number[];
   readonly values: Float32Array;
+  /** What text was read through. */
+  readonly vocabulary?: Vocabulary;
   /** What people should know of them. */
   readonly note?: string | undefined;
 }
@@ -106,6 +108,11 @@ function unusable(records: Records, column: string, place: number, i: number): U
       `${name}: "${column}" ${fault(cell)} in line ${lines[i]} (${cell}): give it in another unit`,
     );
   }
+  if (hasDecimalComma(cell)) {
+    return new UsageError(
+      `${name}: "${column}" is no number in line ${lines[i]} ("${cell}"): ${commaAdvice(cell)}`,
+    );
+  }
   return new UsageError(
     `${name}: "${column}" is no number in line ${lines[i]} ("${cell}"): leave it out with --ignore ${/\s/.test(column) ? `"${column}"` : column}, or turn ` +
       'it into numbers',
@@ -138,7 +145,7 @@ function tokensOf(
   const tokens = vocabulary.isOfCharacters ? 'characters' : 'words';
   const note =
     share > 0.5 ? `${percent(share)} of the ${tokens} of the text are not in ${vocabulary.file}` : undefined;
-  return {shape: [length], values, note};
+  return {shape: [length], values, vocabulary, note};
 }
 
 /** Rows without empty cells in the columns that count, and how many are left out. */

@@ -24,7 +24,7 @@ export function readIdx(path: string): Pictures {
   return {
     name: basename(path),
     size,
-    note: undefined,
+    notes: [],
     labelled: basename(labelPath),
     labels: Array.from(labels.bytes, String),
     where: i => `${basename(path)}: image ${i + 1}`,

@@ -3,11 +3,14 @@ import {existsSync, readFileSync, statSync} from 'node:fs';
 import {basename, dirname, join} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import {UsageError} from '../usage-error.js';
+import {digestOf} from './digest.js';
 
 /** A model, and the folder it lies in. */
 export interface Given {
   readonly model: tf.LayersModel;
   readonly folder: string;
+  /** Of its layers and weights as they lie on disk. */
+  readonly digest: string;
   /** What tfjs warned of while it made the model. */
   readonly warnings: readonly string[];
 }
@@ -52,7 +55,8 @@ export async function readModel(path: string): Promise<Given> {
   try {
     const load = () => tf.loadLayersModel(tf.io.fromMemory({modelTopology, weightSpecs, weightData}));
     const {made, warnings} = await gatheringWarnings(load);
-    return {model: made, folder, warnings};
+    const digest = digestOf([JSON.stringify([modelTopology, weightSpecs]), new Uint8Array(weightData)]);
+    return {model: made, folder, digest, warnings};
   } catch (error) {
     const {message} = error as Error;
     const unknown = /^Unknown layer: (\S+?)\. /.exec(message)?.[1];

@@ -21,10 +21,12 @@ What the data is
   --ignore COLUMN,...  columns that are no inputs
   --no-header          the first line of a CSV holds no names: they are 1, 2 ...
   --drop-empty         leave rows with empty cells out
-  --standardise        columns to mean 0, deviation 1 over the training part
+  --standardise        columns to mean 0, deviation 1 over the training part (as
+                       data.json beside the model says, else as they are)
   --standardise-labels labels that are numbers too: for a head that has never
                        seen their units
-  --scale RANGE        what images become: ${Object.keys(scales).join(', ')} (0..1)
+  --scale RANGE        what images become: ${Object.keys(scales).join(', ')} (as
+                       data.json beside the model says, else 0..1)
   --resize             resize images to what the model takes
   --classes FILE       names of the outputs, one a line (classes.txt beside the
                        model, else numbers or letters in order)
@@ -50,7 +52,7 @@ How to train
   --seed N             seed of split, batches and factors (0)
   --out FOLDER         must not hold a run yet (runs/DATA)
   --checkpoint-every N save all the state every N steps, in OUT/checkpoints
-  --resume             go on from the last of these; all else as it was
+  --resume             go on from the last of these; all else must be as it was
 
 Ctrl-C ends the training early and keeps what was learned until then.
 
@@ -69,7 +71,8 @@ export interface Options {
   dropEmpty: boolean;
   standardise: boolean;
   standardiseLabels: boolean;
-  scale: string;
+  /** What data.json beside the model says, or 0..1, where undefined. */
+  scale: string | undefined;
   resize: boolean;
   classes: string | undefined;
   split: number;
@@ -152,7 +155,7 @@ export function readOptions(args: string[]): Options | {tell: string} {
     dropEmpty: given['drop-empty'] ?? false,
     standardise: given.standardise ?? false,
     standardiseLabels: given['standardise-labels'] ?? false,
-    scale: oneOf('--scale', given.scale ?? '0..1', Object.keys(scales)),
+    scale: given.scale === undefined ? undefined : oneOf('--scale', given.scale, Object.keys(scales)),
     resize: given.resize ?? false,
     classes: text('classes'),
     test: text('test'),

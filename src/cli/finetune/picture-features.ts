@@ -39,9 +39,7 @@ export async function pictureFeatures(
   let shape: [number, number, number] | undefined;
   let values = new Uint8Array();
   for (let i = 0; i < pictures.size; i++) {
-    const picture = await named(pictures.where(i), input, async () =>
-      withChannels(await pictures.read(i), channels),
-    );
+    const picture = await pictureOf(pictures, i, input);
     if (!shape) {
       shape = [input[0] ?? picture.height, input[1] ?? picture.width, channels];
       const bytes = pictures.size * shape[0] * shape[1] * channels;
@@ -69,16 +67,15 @@ export async function pictureFeatures(
   return {shape: shape!, values};
 }
 
-/** What is wrong with an image becomes a line that names it and says what the model takes. */
-async function named(
-  where: string,
-  input: readonly (number | null)[],
-  work: () => Promise<Picture>,
-): Promise<Picture> {
+/** The picture in the channels of the model; what is wrong with the file becomes a line that names it. */
+async function pictureOf(pictures: Pictures, i: number, input: readonly (number | null)[]): Promise<Picture> {
+  const where = pictures.where(i);
+  const picture = await pictures.read(i).catch((error: Error) => {
+    throw error instanceof UsageError ? error : new UsageError(`${where} ${error.message}`);
+  });
   try {
-    return await work();
+    return withChannels(picture, input[2]!);
   } catch (error) {
-    if (error instanceof UsageError) throw error;
     const [height, width, channels] = input;
     const size = height === null || width === null ? 'any size' : `${width} x ${height} pixels`;
     const colours = channels === 1 ? ', grey' : channels === 3 ? ', RGB' : '';

@@ -5,6 +5,7 @@ import {several} from '../table.js';
 import {UsageError} from '../usage-error.js';
 import {decodeJpeg, loadJpegReader} from './jpeg.js';
 import type {Picture} from './picture.js';
+import {listed} from './labels.js';
 import {kindOf} from './picture-kind.js';
 import {decodePng} from './png.js';
 
@@ -16,7 +17,7 @@ export interface Pictures {
   /** Where the labels come from: folders, a file. */
   readonly labelled: string;
   /** What was passed over, if anything. */
-  readonly note: string | undefined;
+  readonly notes: readonly string[];
   /** Names one, for errors. */
   readonly where: (i: number) => string;
   /** Rejects with what is wrong with it, without its name. */
@@ -50,18 +51,36 @@ export async function readPictures(folder: string): Promise<Pictures> {
         : `no PNG or JPEG images in ${folder}: a subfolder for each class is expected, with its images`,
     );
   }
+  const empty = classes.filter(label => !files.some(file => file.label === label));
   return {
     name,
     size: files.length,
     labels: files.map(({label}) => label),
     labelled: 'folders',
-    note:
-      others > 0
-        ? `${several(others, 'file or folder', 'files and folders')} passed over: no PNG or JPEG`
-        : undefined,
+    notes: [
+      ...(others > 0
+        ? [`${several(others, 'file or folder', 'files and folders')} passed over: no PNG or JPEG`]
+        : []),
+      ...(empty.length > 0
+        ? [
+            `no images in ${listed(empty, 6)}: ${empty.length === 1 ? 'this folder is no class' : 'these folders are no classes'}`,
+          ]
+        : []),
+    ],
     where: i => files[i]!.path,
-    read: async i => decode(readFileSync(files[i]!.path)),
+    read: async i => decode(bytesIn(files[i]!.path)),
   };
+}
+
+/** @throws Error that says why it cannot be read, without its name */
+function bytesIn(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const {code, message} = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw new Error('is a link to a file that is not there');
+    throw new Error(`cannot be read: ${message.replace(/,? (open|read)\b.*$/, '')}`);
+  }
 }
 
 async function decode(bytes: Uint8Array): Promise<Picture> {

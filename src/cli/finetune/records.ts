@@ -24,6 +24,14 @@ const isNumeral = (cell: Cell): boolean =>
 /** What is wrong with a cell that is to be a number. */
 export const fault = (cell: Cell): string => (isNumeral(cell) ? 'is too large for float32' : 'is no number');
 
+/** Whether a cell is a number in digits with a comma for its point, such as 0,644. */
+export const hasDecimalComma = (cell: Cell): boolean =>
+  typeof cell === 'string' && /^[-+]?(\d+,\d+|,\d+)(e[-+]?\d+)?$/i.test(cell.trim());
+
+/** What is to be done about it. */
+export const commaAdvice = (cell: Cell): string =>
+  `it has a decimal comma, and numbers are read with a point: ${String(cell).trim().replace(',', '.')}`;
+
 /** A cell as a number that float32 can hold, in digits with a point; null where it is none. */
 export function numberIn(cell: Cell): number | null {
   const value = isNumeral(cell) ? Number(cell) : NaN;

@@ -19,7 +19,8 @@ export interface Result {
   /** Null where there is no adapter. */
   adapterBytes: number | null;
   modelBytes: number;
-  msPerStep: number;
+  /** The median; null where no step was taken, as by a run that goes on and was done. */
+  msPerStep: number | null;
   steps: number;
   /** Of every step. */
   loss: number[];
@@ -91,7 +92,7 @@ export function resultTables(result: Result): string[][][] {
       ['Optimizer state', kilobytes(result.optimizerStateBytes)],
       ['Adapter on disk', result.adapterBytes === null ? 'none' : kilobytes(result.adapterBytes)],
       ['Model on disk', kilobytes(result.modelBytes)],
-      ['Median time of a step', milliseconds(result.msPerStep)],
+      ['Median time of a step', result.msPerStep === null ? 'not measured' : milliseconds(result.msPerStep)],
     ],
   ];
 }

@@ -10,9 +10,12 @@ import {count, percent, table} from '../table.js';
 import {oneLine} from './records.js';
 import {confusionTable, type Result, resultTables, rounded} from './result.js';
 
+/** What names of pairs take at least, so that those told apart stand below each other. */
+const leastWidth = 'Held out'.length;
+
 /** Pairs of a name and a value in two columns, without a heading. */
-export function facts(pairs: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...pairs.map(([name]) => name.length));
+export function facts(pairs: readonly (readonly [string, string])[], least = leastWidth): string {
+  const width = Math.max(least, ...pairs.map(([name]) => name.length));
   const line = (name: string, value: string) => `${name.padEnd(width)}  ${oneLine(value)}`;
   return pairs.map(([name, value]) => printable(line(name, value)).trimEnd()).join('\n');
 }
@@ -23,14 +26,17 @@ export function describeMethod({rank, alpha, lr, inner, targets}: Result['option
   return [...own, `rate ${lr}`, inner, targets].join(', ');
 }
 
-/** The result and where it is. */
-export function resultText(result: Result): string {
+/**
+ * The result and where it is.
+ * @param told what is to be said of it
+ */
+export function resultText(result: Result, told: readonly (readonly [string, string])[] = []): string {
   const {out} = result.options;
   const {adapter, report, result: json} = runFiles;
   const files = [...(result.adapterBytes === null ? [] : [adapter]), `${mergedFolder}/`, report, json];
   return [
     ...resultTables(result).map(rows => table(rows)),
-    `Wrote    ${files.join(', ')} in ${out}\n` + `Open     ${join(out, report)}`,
+    facts([['Wrote', `${files.join(', ')} in ${out}`], ['Open', join(out, report)], ...told]),
   ].join('\n\n');
 }
 

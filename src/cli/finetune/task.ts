@@ -2,7 +2,7 @@
 import {UsageError} from '../usage-error.js';
 import type {Head} from './head.js';
 import {areNumbers, classNameOf, distinct, type Labels, listed} from './labels.js';
-import {fault, numberIn} from './records.js';
+import {commaAdvice, fault, hasDecimalComma, numberIn} from './records.js';
 
 /** Which of several things an example is, or how much of something. */
 export type Task = Classes | Numbers;
@@ -60,6 +60,11 @@ export function taskOf(
     const cell = labels.rows[text]![0]!;
     if (fault(cell) !== 'is no number') {
       throw new UsageError(`the label "${names[0]}" ${fault(cell)} in ${labels.where(text)} (${cell})`);
+    }
+    if (hasDecimalComma(cell)) {
+      throw new UsageError(
+        `the label "${names[0]}" is no number in ${labels.where(text)} ("${cell}"): ${commaAdvice(cell)}`,
+      );
     }
     throw new UsageError(
       `${gives}, and the label "${names[0]}" is text ("${cell}" in ${labels.where(text)}): for classes ` +

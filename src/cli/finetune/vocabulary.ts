@@ -5,6 +5,8 @@ import {UsageError} from '../usage-error.js';
 
 export interface Vocabulary {
   readonly file: string;
+  /** What stands in it. */
+  readonly text: string;
   readonly idOf: ReadonlyMap<string, number>;
   /** Of a token that is not in it; null where there is none, and such tokens are left out. */
   readonly unknown: number | null;
@@ -36,6 +38,7 @@ export function readVocabulary(folder: string): Vocabulary | null {
   const plain = entries.map(([token]) => token).filter(token => !/^[[<].+[\]>]$/.test(token));
   return {
     file,
+    text: readFileSync(file, 'utf8'),
     idOf,
     unknown: special(/^[[<](unk|oov)[\]>]$/i) ?? null,
     pad: special(/^[[<]pad[\]>]$/i) ?? 0,

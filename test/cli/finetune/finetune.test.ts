@@ -13,7 +13,7 @@ import {unfreeze} from '../../../src/cli/finetune/model.js';
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
 import {heard} from '../console.js';
-import {clouds, csv, dense, grey, init, modelIn, write} from './make.js';
+import {clouds, csv, dense, grey, init, modelIn, png, write} from './make.js';
 
 let folder: string;
 const said = heard();
@@ -409,7 +409,7 @@ describe('mistakes are one line, and nothing is written', () => {
         write(at('broken/a/1.png'), grey(6, 6, () => 1).subarray(0, 60));
         return ['image', 'broken'];
       },
-      /1\.png ends in the middle: the file is damaged; the model takes images of 6 x 6 pixels, grey$/,
+      /1\.png ends in the middle: the file is damaged$/,
     ],
     [
       'an empty image',
@@ -417,7 +417,47 @@ describe('mistakes are one line, and nothing is written', () => {
         write(at('void/a/1.png'), '');
         return ['image', 'void'];
       },
-      /1\.png is empty, 0 bytes; the model takes images of 6 x 6 pixels, grey$/,
+      /1\.png is empty, 0 bytes$/,
+    ],
+    [
+      'a link to no image',
+      () => {
+        write(
+          at('loose-end/b/2.png'),
+          grey(6, 6, () => 1),
+        );
+        write(
+          at('loose-end/a/2.png'),
+          grey(6, 6, () => 1),
+        );
+        symlinkSync(at('nowhere.png'), at('loose-end/a/1.png'));
+        return ['image', 'loose-end'];
+      },
+      /loose-end\/a\/1\.png is a link to a file that is not there$/,
+    ],
+    [
+      'a transparent image',
+      () => {
+        const row = () => Array.from({length: 6}, () => [9, 0]).flat();
+        write(at('clear/a/1.png'), png({width: 6, height: 6, colour: 4, row}));
+        return ['image', 'clear'];
+      },
+      /1\.png is transparent in places: .*; the model takes images of 6 x 6 pixels, grey$/,
+    ],
+    [
+      'decimal commas',
+      () => ['two', (table('comma.csv', 'a;b;label\n0,5;0,644;x\n0,6;1,25;y\n'), 'comma.csv')],
+      'comma.csv: "a" is no number in line 2 ("0,5"): it has a decimal comma, and numbers are read with a point: 0.5',
+    ],
+    [
+      'decimal commas of the label',
+      () => ['one', (table('commas.csv', 'a;b;label\n5;6;-1,5\n6;7;2,5\n'), 'commas.csv')],
+      'the label "label" is no number in line 2 of commas.csv ("-1,5"): it has a decimal comma, and numbers are read with a point: -1.5',
+    ],
+    [
+      'decimal commas between commas',
+      () => ['two', (table('more-commas.csv', 'a,b,label\n0,644,0,5,x\n'), 'more-commas.csv')],
+      'line 2 has 5 cells, and the first line 3 (if these are decimal commas, write points: 0.644)',
     ],
     [
       'an image of another kind',
@@ -425,7 +465,7 @@ describe('mistakes are one line, and nothing is written', () => {
         write(at('moving/a/1.jpg'), 'GIF89a');
         return ['image', 'moving'];
       },
-      /1\.jpg is a GIF image: save it as PNG or JPEG; the model takes images of 6 x 6 pixels, grey$/,
+      /1\.jpg is a GIF image: save it as PNG or JPEG$/,
     ],
     [
       'one folder of images only',
@@ -596,6 +636,13 @@ describe('mistakes are one line, and nothing is written', () => {
     const taken = 'that of the model, which stays as it is: give an --out elsewhere';
     expect(await out('two')).toContain(`two, is ${taken}`);
     expect(await out('two/deep/run')).toContain(`deep/run, lies within ${taken}`);
+    expect(await out('.')).toContain('is that of the data, which stays as it is');
+    symlinkSync(at('.'), at('here'));
+    expect(await out('here')).toContain('here, is that of the data, which stays as it is');
+    const test = ['--test', write(at('tests/test.csv'), clouds(20))];
+    said.length = 0;
+    expect(await finetune('two', 'clouds.csv', 'tests', ...test)).toBe(2);
+    expect(said).toEqual([expect.stringContaining('tests, is that of the data, which stays as it is')]);
     symlinkSync(at('two'), at('link'));
     expect(await out('link')).toContain(`link, is ${taken}`);
     expect(await out('photos/run', 'photos')).toContain('photos/run, lies within that of the data');
@@ -745,8 +792,11 @@ test('numbers that the head has never seen are warned of; several at once', asyn
   expect(await finetune('one', 'prices.csv', 'far', '--steps', '1')).toBe(0);
   const lines = said.join('\n');
   expect(lines).toMatch(
-    /Warning  the labels go from [\d,]+ to [\d,]+, and the model gives .* add --standardise-labels/,
+    /^Warning   the labels go from [\d,]+ to [\d,]+, and the model gives .* add --standardise-labels/m,
   );
+  // In one column with the lines above and below.
+  expect(lines).toMatch(/^Held out  20 examples/m);
+  expect(lines).toMatch(/^Wrote     adapter.safetensors/m);
   // While there is still time to stop.
   expect(lines.indexOf('--standardise-labels')).toBeLessThan(lines.indexOf('step 1/1'));
   expect(lines).toMatch(/Note +always giving the mean is as good or better/);
@@ -846,7 +896,9 @@ test('a run that was stopped goes on as if it had not been', async () => {
   expect(resultOf('parts').loss).toEqual(resultOf('whole').loss);
   expect(readFileSync(at('parts/model/weights.bin'))).toEqual(readFileSync(at('whole/model/weights.bin')));
   expect(await finetune('two', 'clouds.csv', 'parts', '--steps', '9', '--resume')).toBe(2);
-  expect(said.at(-1)).toMatch(/--resume: .*learningRate/);
+  expect(said.at(-1)).toMatch(
+    /--resume: the number of steps .* was 8 when the run began, and is 9 now: go on/,
+  );
 });
 
 test('a signal keeps what was learned', async () => {

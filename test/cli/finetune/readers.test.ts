@@ -1,4 +1,4 @@
-import {mkdtempSync, rmSync} from 'node:fs';
+import {mkdirSync, mkdtempSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {gzipSync} from 'node:zlib';
@@ -184,10 +184,14 @@ describe('folders of images', () => {
         grey(2, 2, () => name.length),
       );
     write(join(at, 'dog/notes.txt'), 'x');
+    mkdirSync(join(at, 'bird'));
     write(join(at, '.hidden'), 'x');
     const pictures = await readPictures(at);
     expect(pictures).toMatchObject({name: 'pets', size: 3, labels: ['cat', 'dog', 'dog']});
-    expect(pictures.note).toBe('1 file or folder passed over: no PNG or JPEG');
+    expect(pictures.notes).toEqual([
+      '1 file or folder passed over: no PNG or JPEG',
+      'no images in bird: this folder is no class',
+    ]);
     expect(pictures.where(1)).toBe(join(at, 'dog/a.png'));
     expect([...(await pictures.read(1)).bytes]).toEqual([9, 9, 9, 9]);
     write(join(at, 'dog/c.png'), 'no image');
