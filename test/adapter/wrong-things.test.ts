@@ -263,7 +263,7 @@ describe('the line names the call to make', () => {
       all => library.mergeAdapter(all['a model'], 'file://french' as never),
       /this is "file:\/\/french": await readAdapter\(address\)/,
     ],
-    ['a path for an address', () => library.readAdapter('french'), /is 'file:\/\/french' meant/],
+    ['a path for an address', () => library.readAdapter('french'), /perhaps 'file:\/\/french'/],
     [
       'a model to save to',
       all => library.saveAdapter(all['an adapter'], all['a model'] as never),
