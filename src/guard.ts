@@ -86,7 +86,7 @@ export interface Undone {
 
 /** Learns of guarded steps whether they were undone, when the device gets round to telling. */
 export class Verdicts {
-  private readonly open = new Set<Promise<void>>();
+  private readonly open = new Map<Promise<void>, Tensor>();
   private found: Undone[] = [];
 
   /**
@@ -103,13 +103,13 @@ export class Verdicts {
         const isAtFault = (_: string, i: number) => isSound !== 1 && !Number.isFinite(norms[i]);
         found.push({step, weights: weights.filter(isAtFault)});
       })
-      // A device that is lost says so in the next step.
+      // A device that is lost says so in the next step; what was given up here, nobody asks for.
       .catch(() => {})
       .finally(() => {
         this.open.delete(reading);
         settled.dispose();
       });
-    this.open.add(reading);
+    this.open.set(reading, settled);
   }
 
   /** The steps that have turned out to be undone since this was asked last. */
@@ -124,6 +124,12 @@ export class Verdicts {
 
   /** Resolves when every step so far is known. */
   async settled(): Promise<void> {
-    await Promise.all(this.open);
+    await Promise.all(this.open.keys());
+  }
+
+  /** Gives up on what is not known yet. */
+  dispose(): void {
+    this.forget();
+    for (const settled of this.open.values()) settled.dispose();
   }
 }

@@ -362,7 +362,7 @@ export class ProjectedOptimizer extends Optimizer {
     if (this.disposed) return;
     this.disposed = true;
     this.roster.dispose();
-    this.training.measurements?.dispose();
+    this.training.dispose();
     this.inners.dispose();
     this.header.dispose();
   }

@@ -261,4 +261,9 @@ export class Training {
     this.verdicts.forget();
     this.untold.length = 0;
   }
+
+  dispose(): void {
+    this.measurements?.dispose();
+    this.verdicts.dispose();
+  }
 }

@@ -350,6 +350,7 @@ describe('steps on a backend that hands over no number at once', () => {
       tf.tidy(() => optimizer.applyGradients({w: tf.ones([4, 3])} as HostGradients));
       optimizer.dispose();
       weight.dispose();
+      expect(tf.memory().numTensors).toBe(0);
       await tf.nextFrame();
     });
   });

@@ -1,5 +1,6 @@
 /** Runs the matrix in one place, be it Node or a page, and hands over numbers alone. */
 import * as tf from '@tensorflow/tfjs';
+import type {ProjectedOptimizer} from '../../src/index.js';
 import {installWasmKernels} from '../../src/wasm/install.js';
 import {type Feature, features, methods} from './methods.js';
 import {type Built, optimizerOf, type Scenario, scenarios} from './scenarios.js';
@@ -48,6 +49,11 @@ const buffers = () => tf.backend().numDataIds();
 const read = async (weights: readonly tf.Tensor[]) =>
   (await Promise.all(weights.map(async weight => Array.from(await weight.data())))).flat();
 
+/** On webgpu our optimizers are still waiting for a number after a step. */
+const settled = async (optimizer: tf.Optimizer | ProjectedOptimizer) => {
+  if ('checked' in optimizer) await optimizer.checked();
+};
+
 async function train(scenario: Scenario, steps: number, make: () => tf.Optimizer): Promise<Trained> {
   const tensors = tf.memory().numTensors;
   let built: Built | undefined;
@@ -60,8 +66,10 @@ async function train(scenario: Scenario, steps: number, make: () => tf.Optimizer
     for (let i = 0; i < steps; i++) {
       losses.push(await built.step(optimizer));
       // Small factors are stepped together from their second step on.
+      if (i === 1) await settled(optimizer);
       if (i === 1) warm = {tensors: tf.memory().numTensors, buffers: buffers()};
     }
+    await settled(optimizer);
     const tensorsMore = tf.memory().numTensors - warm.tensors;
     const buffersMore = buffers() - warm.buffers;
     const changes = (await read(built.weights)).map((value, i) => value - before[i]!);
