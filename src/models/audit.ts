@@ -85,11 +85,8 @@ export async function audit(
 }
 
 function expectAuditable(model: unknown): void {
-  const {loss, variables, weights, inputs, apply, executor, applyAll} = (model ?? {}) as Record<
-    string,
-    unknown
-  >;
-  if (typeof loss === 'function' && Array.isArray(variables)) return;
+  if (isLossOf(model)) return;
+  const {weights, inputs, apply, executor, applyAll} = (model ?? {}) as Record<string, unknown>;
   if (Array.isArray(weights) && Array.isArray(inputs) && typeof apply === 'function') return;
   const isGraph = executor !== undefined || typeof applyAll === 'function';
   throw new TypeError(
@@ -101,7 +98,10 @@ function expectAuditable(model: unknown): void {
 }
 
 /** A model that was compiled has a `loss` too. */
-const isLossOf = (model: AuditedModel | AuditedLoss): model is AuditedLoss => 'variables' in model;
+function isLossOf(model: unknown): model is AuditedLoss {
+  const {loss, variables} = (model ?? {}) as Record<string, unknown>;
+  return typeof loss === 'function' && Array.isArray(variables);
+}
 
 const weightsOf = (model: AuditedModel | AuditedLoss): Variable[] =>
   isLossOf(model) ? [...model.variables] : model.weights.map(weight => weight.read() as Variable);

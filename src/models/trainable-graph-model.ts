@@ -133,10 +133,9 @@ export function trainableGraphModel<M extends GraphModelLike>(
       // Handles on the numbers of this moment: training may go on while they are fetched.
       const now = new Map(moved.map(([name, each]) => [name, keep(each.clone())]));
       try {
-        const all = () =>
-          new Map(Object.entries(weightMap).map(([name, [tensor]]) => [name, sources.get(name) ?? tensor!]));
-        const artifacts = await mergedArtifacts(internals.artifacts, now, () => new Map([...all(), ...now]));
-        return await save(artifacts);
+        const tensorOf = (name: string) => now.get(name) ?? sources.get(name) ?? weightMap[name]![0]!;
+        const all = () => new Map(Object.keys(weightMap).map(name => [name, tensorOf(name)]));
+        return await save(await mergedArtifacts(internals.artifacts, now, all));
       } finally {
         dispose([...now.values()]);
       }

@@ -4,16 +4,17 @@ import {basename, join} from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
 import {percent, several} from '../table.js';
 import {UsageError} from '../usage-error.js';
+import {describeHead, describeInputs, describeOutputs, describeTask} from './describe.js';
 import {digestOf} from './digest.js';
 import {type Examples, pick} from './examples.js';
 import {featuresOf, withoutEmpty} from './features.js';
 import {type Head, headOf, oldActivation, withNewHead} from './head.js';
 import {areSameColumns, factsFile, type Known, readKnown} from './known.js';
-import {areNumbers, expectColumn, expectLabels, labelColumns, type Labels, listed} from './labels.js';
+import {expectColumn, expectLabels, labelColumns, type Labels, listed} from './labels.js';
 import {type Given, inputOf, unfreeze} from './model.js';
 import type {Options} from './options.js';
 import {pictureFeatures, scales} from './picture-features.js';
-import {outOfReach, reachOf} from './reach.js';
+import {outOfReach} from './reach.js';
 import {readData, type Source} from './read-data.js';
 import {split} from './split.js';
 import {type Standard, standardised, standardOf} from './standardise.js';
@@ -79,7 +80,7 @@ export interface Prepared {
 export const classesFile = 'classes.txt';
 
 /** Data in the shape of the model's input. */
-interface Loaded {
+export interface Loaded {
   readonly shape: readonly number[];
   readonly values: Float32Array | Uint8Array;
   readonly labels: Labels;
@@ -317,49 +318,6 @@ function classNames(folder: string, asked: string | undefined): string[] | undef
     .replace(/^\ufeff/, '')
     .replace(/\r?\n$/, '')
     .split(/\r?\n/);
-}
-
-const asKnown = `as ${factsFile} beside the model says`;
-
-function describeInputs(
-  {columns, shape, known}: Loaded,
-  {standardise, scale, text}: InputFacts,
-  options: Options,
-): string {
-  const sizes = shape.join(' x ');
-  if (!columns || scale) {
-    const from = scale && scale === known?.scale ? `, ${asKnown}` : '';
-    return `images of ${sizes}, ${scale?.range}${from}`;
-  }
-  if (text) return `${columns[0]}: ${sizes} ${text.tokens} of ${text.vocabulary}, cut or filled up`;
-  const how = !standardise
-    ? 'as they are'
-    : options.standardise
-      ? 'standardised over the training part'
-      : `standardised ${asKnown}`;
-  return `${listed(columns, 8)} (${sizes}), ${how}`;
-}
-
-function describeOutputs(outputs: Standard | null, known: Standard | null): string {
-  if (!outputs) return '';
-  return outputs === known ? `, standardised ${asKnown}` : ', standardised';
-}
-
-function describeTask(task: Task, labels: Labels): string {
-  if (task.kind === 'numbers') return `numbers: ${listed(task.names)}`;
-  const {names, areColumns} = labels;
-  const from = names.length > 1 ? 'columns' : names[0]!;
-  const taken = areColumns && names.length === 1 && areNumbers(labels) ? ' (numbers taken for classes)' : '';
-  return `${task.classes.length} classes of ${from}: ${listed(task.classes, 8)}${taken}`;
-}
-
-function describeHead(head: Head, {head: treatment, newHead}: Options): string {
-  const {layer, units, activation} = head;
-  const how = {full: 'trained as it is', lora: 'adapted', freeze: 'frozen'}[treatment];
-  const outputs = units === 1 ? '1 output' : `${units} outputs`;
-  const reach = ['softmax', 'sigmoid'].includes(activation) ? undefined : reachOf(head);
-  const kind = reach === undefined ? activation : `${activation}: ${reach}`;
-  return `${layer.name}, ${outputs} (${kind}), ${newHead ? 'new, ' : ''}${how}`;
 }
 
 /** Fewer examples than this say little about a model. */

@@ -9,7 +9,7 @@ import type {ClassScores, NumberScores} from '../../../src/cli/finetune/measure.
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
 import {heard} from '../console.js';
-import {csv, dense, grey, init, modelIn, write} from './make.js';
+import {csv, dense, init, modelIn, photosAndModel, write} from './make.js';
 
 let folder: string;
 const said = heard();
@@ -107,16 +107,7 @@ test('other columns, other labels and a file of another kind are said, and are a
 });
 
 test('images keep their range', async () => {
-  await modelIn(at('image'), [
-    tf.layers.flatten({inputShape: [4, 4, 1]}),
-    tf.layers.dense({units: 2, activation: 'softmax', kernelInitializer: init(1)}),
-  ]);
-  for (let i = 0; i < 20; i++) {
-    write(
-      at('photos', i % 2 ? 'dark' : 'light', `${i}.png`),
-      grey(4, 4, (x, y) => (i % 2 ? 10 : 200) + x * y + i),
-    );
-  }
+  await photosAndModel(at('photos'), at('image'));
   expect(await finetune('image', 'photos', 'wide', '--scale', '-1..1', '--steps', '1')).toBe(0);
   expect(await finetune('wide/model', 'photos', 'wide-on', '--steps', '1')).toBe(0);
   expect(said.join('\n')).toMatch(

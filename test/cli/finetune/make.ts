@@ -1,6 +1,6 @@
 /** Files for the tests: models, tables, PNG images. */
 import {mkdirSync, writeFileSync} from 'node:fs';
-import {dirname} from 'node:path';
+import {dirname, join} from 'node:path';
 import {deflateSync} from 'node:zlib';
 import * as tf from '@tensorflow/tfjs';
 import {saveModel} from '../../../src/cli/files.js';
@@ -81,6 +81,20 @@ export async function modelIn(folder: string, layers: tf.layers.Layer[]): Promis
   await saveModel(model, folder);
   model.dispose();
   return folder;
+}
+
+/** Ten dark and ten light pictures of 4 x 4 in a folder of two classes, and a model for them in another. */
+export async function photosAndModel(photos: string, model: string): Promise<void> {
+  await modelIn(model, [
+    tf.layers.flatten({inputShape: [4, 4, 1]}),
+    tf.layers.dense({units: 2, activation: 'softmax', kernelInitializer: init(1)}),
+  ]);
+  for (let i = 0; i < 20; i++) {
+    write(
+      join(photos, i % 2 ? 'dark' : 'light', `${i}.png`),
+      grey(4, 4, (x, y) => (i % 2 ? 10 : 200) + x * y + i),
+    );
+  }
 }
 
 export const init = (seed: number) => tf.initializers.glorotUniform({seed});

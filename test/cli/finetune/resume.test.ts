@@ -8,7 +8,7 @@ import {digestOf} from '../../../src/cli/finetune/digest.js';
 import type {Result} from '../../../src/cli/finetune/result.js';
 import {run} from '../../../src/cli/run.js';
 import {heard} from '../console.js';
-import {clouds, csv, dense, grey, init, modelIn, write} from './make.js';
+import {clouds, csv, dense, grey, init, modelIn, photosAndModel, write} from './make.js';
 import * as tf from '@tensorflow/tfjs';
 
 let folder: string;
@@ -100,16 +100,7 @@ test('examples of --test, images, a vocabulary', async () => {
   expect(await finetune('two', 'clouds.csv', 'tested', ...steps, ...test, '--resume')).toBe(2);
   expect(said.at(-1)).toMatch(/--resume: the data of --test .*test\.csv is not what the run began with/);
 
-  await modelIn(at('image'), [
-    tf.layers.flatten({inputShape: [4, 4, 1]}),
-    tf.layers.dense({units: 2, activation: 'softmax', kernelInitializer: init(1)}),
-  ]);
-  for (let i = 0; i < 20; i++) {
-    write(
-      at('photos', i % 2 ? 'dark' : 'light', `${i}.png`),
-      grey(4, 4, (x, y) => (i % 2 ? 10 : 200) + x * y + i),
-    );
-  }
+  await photosAndModel(at('photos'), at('image'));
   expect(await finetune('image', 'photos', 'seen', ...steps)).toBe(0);
   write(
     at('photos/dark/3.png'),
