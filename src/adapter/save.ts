@@ -5,13 +5,13 @@ import {adapterOf} from './adapter-of.js';
 import {fromArtifacts, toArtifacts} from './artifacts.js';
 import {expectWeights} from './expect.js';
 import {filePath, node} from './file-system.js';
-import {writeWhole} from './files.js';
 import {decodeAdapter, encodeAdapter} from './format.js';
 import {given, isAdapter} from './given.js';
 import {ioHandler} from './io.js';
 import type {LayerLike, WeightsOf} from './paths.js';
 import {errorOf, isRecord} from './untrusted.js';
 import {withWeightData} from './weight-stream.js';
+import {writeWhole} from './whole-file.js';
 
 /** A model of tfjs-layers that was compiled with one of our optimizers. */
 export interface CompiledModel extends LayerLike {

@@ -2,7 +2,8 @@
 import {existsSync, mkdirSync, rmSync, statSync, writeFileSync} from 'node:fs';
 import {dirname, join, resolve} from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import {nodeFiles, writeWhole} from '../adapter/files.js';
+import {nodeFiles} from '../adapter/files.js';
+import {writeWhole} from '../adapter/whole-file.js';
 import {UsageError} from './usage-error.js';
 
 /**

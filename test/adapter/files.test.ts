@@ -15,7 +15,8 @@ import * as tf from '@tensorflow/tfjs';
 import {afterEach, beforeEach, describe, expect, test, vi} from 'vitest';
 import {digest} from '../../src/adapter/digest.js';
 import {filePath, node, placeOfProcess} from '../../src/adapter/file-system.js';
-import {nodeFiles, writeWhole} from '../../src/adapter/files.js';
+import {nodeFiles} from '../../src/adapter/files.js';
+import {writeWhole} from '../../src/adapter/whole-file.js';
 import {changesOf, failingAt} from './failing-files.js';
 import {CUTS, Disk} from './power-cut.js';
 
@@ -113,7 +114,7 @@ describe('writeWhole', () => {
 test('threads of one process, each with this module for itself, write one file at once', async () => {
   const path = join(folder, 'file');
   vi.resetModules();
-  const other = await import('../../src/adapter/files.js');
+  const other = await import('../../src/adapter/whole-file.js');
   const modules = [{writeWhole}, other];
   expect(modules[0]!.writeWhole).not.toBe(modules[1]!.writeWhole);
   const each = modules.map(async (module, thread) => {
